@@ -1,0 +1,167 @@
+"""One file for a trained model: safetensors, with the configuration and the card as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cicm.assembly.inpainter import MemoryInpainter
+from cicm.assembly.model import ModelConfig, build
+from cicm.conventions import InputError
+
+FORMAT = "cicm-1"
+MAX_BYTES = 4 * 2**30
+MAX_HEADER = 2**24
+DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "unet-cicm-scenes.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model from a file, in evaluation mode, with what the file says about it."""
+
+    model: MemoryInpainter
+    config: ModelConfig
+    card: dict[str, Any]
+
+
+def default_weights() -> Path:
+    """The weights that come with the package.
+
+    Raises:
+        InputError: they are missing from this installation.
+    """
+    if not DEFAULT.is_file():
+        raise InputError(
+            f"the package's own weights are missing: expected {DEFAULT}. Reinstall, or name a weights file."
+        )
+    return DEFAULT
+
+
+def save_weights(
+    path: str | os.PathLike,
+    model: MemoryInpainter,
+    config: ModelConfig,
+    card: Mapping[str, Any] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model as one safetensors file, atomically.
+
+    Args:
+        path: ends in .safetensors.
+        model: its parameters and memories are written.
+        config: what `build` needs to make it again.
+        card: plain data about data, licence, recipe and scores.
+        dtype: of the network's floating tensors in the file (float16 halves it); memories stay float32.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: another ending, a folder, or an existing file without `overwrite`.
+    """
+    target = Path(path)
+    if target.suffix != ".safetensors":
+        raise InputError(f"weights are written as .safetensors; got {target.name}. Change the ending.")
+    if target.is_dir():
+        raise InputError(f"expected a file to write weights to; {target} is a folder.")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists; choose another name, or allow overwriting.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        small = dtype is not None and tensor.is_floating_point() and name.startswith("network.")
+        tensors[name] = tensor.detach().to("cpu", dtype if small else tensor.dtype).contiguous().clone()
+    header = {"format": FORMAT, "config": json.dumps(config.to_dict()), "card": json.dumps(dict(card or {}))}
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=header)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return target
+
+
+def read_header(path: str | os.PathLike) -> dict[str, str]:
+    """The text in a safetensors file's header, without its tensors and without torch's help.
+
+    Raises:
+        InputError: missing, a folder, too large, not safetensors, a pickle, or damaged.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"expected a weights file (.safetensors); {file} is a folder.")
+    if not file.is_file():
+        raise InputError(f"no weights file at {file}; check the path, or leave it out to use the weights that ship.")
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"{file} has {size / 2**30:.1f} GiB; weights up to {MAX_BYTES // 2**30} GiB are read.")
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise InputError(
+                f"{file} is a pickle (.pth, .pt), which can run code when it is opened; expected safetensors. "
+                "Convert it where you trust it, and pass the .safetensors file."
+            )
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
+        text = stream.read(length) if length <= min(size, MAX_HEADER) else b""
+    try:
+        header = json.loads(text)
+        metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+        if not isinstance(metadata, dict):
+            raise ValueError("no header")
+    except ValueError as error:
+        raise InputError(f"{file} is not a whole safetensors file (its header can't be read). Get it again.") from error
+    return metadata
+
+
+def load_weights(path: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> LoadedModel:
+    """Read a model that `save_weights` wrote; in evaluation mode, float32.
+
+    Args:
+        path: a file; None for the weights that come with the package.
+        device: where to put it.
+
+    Raises:
+        InputError: missing, damaged, a pickle, not one of ours, or tensors that do not fit its own configuration.
+    """
+    file = default_weights() if path is None else Path(path)
+    header = read_header(file)
+    if header.get("format") != FORMAT:
+        raise InputError(
+            f"{file} is safetensors but not a cicm model (expected format {FORMAT!r} in its header, "
+            f"got {header.get('format')!r}). Weights of other projects need converting first."
+        )
+    try:
+        config = ModelConfig.from_dict(json.loads(header["config"]))
+        card = json.loads(header.get("card", "{}"))
+        tensors = load_file(file, device="cpu")
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{file} is damaged: {error}. Get it again.") from error
+    model = build(config)
+    expected = model.state_dict()
+    missing, surplus = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+    wrong = [n for n in expected if n in tensors and tensors[n].shape != expected[n].shape]
+    if missing or surplus or wrong:
+        first = [*missing, *surplus, *wrong][0]
+        raise InputError(
+            f"{file} does not fit its own configuration ({config.network!r}): {len(missing)} tensors missing, "
+            f"{len(surplus)} surplus, {len(wrong)} of another shape, the first is {first!r}. Get it again."
+        )
+    model.load_state_dict(tensors)
+    if bad := [n for n, t in model.state_dict().items() if not torch.isfinite(t).all()]:
+        raise InputError(f"{file} holds values that are not finite, first in {bad[0]!r}. Get it again.")
+    return LoadedModel(model.eval().to(device), config, card)

@@ -1,0 +1,70 @@
+"""`cicm VERB ...`: finds the verb's file, runs it, turns errors of input into one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from cicm import __version__
+from cicm.conventions import InputError
+
+VERBS = {
+    "inpaint": "fill the holes of a photo",
+    "train": "train a recipe, or go on with a run that was interrupted",
+    "evaluate": "score a model, a classical method or a folder of results",
+    "memory": "look into a memory: usage, norms, similarities, as numbers and as a picture",
+    "recipes": "list the recipes, or print one with everything that it inherits",
+    "networks": "list the networks with parameters, multiply-adds, sites and size rules",
+    "weights": "list the files of published weights, where they are looked for, and fetch one",
+}
+
+
+def usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items())
+    return (
+        "usage: cicm VERB [options]\n\n"
+        "Fill holes in photographs with the help of a memory learned across many images.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "  cicm VERB --help    what a verb takes\n"
+        "  cicm --version      the version\n\n"
+        "example:\n  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg    (white in the mask = fill)\n"
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Raises InputError for what the caller got wrong."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"cicm {__version__}")
+        return 0
+    verb, *rest = argv
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}."
+        raise InputError(f"unknown verb {verb!r}; {hint} See cicm --help.")
+    return import_module(f"cicm.cli.{verb}").main(rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script `cicm`. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    try:
+        return run(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        print(f"cicm: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cicm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away, as `cicm ... | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

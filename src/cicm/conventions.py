@@ -1,0 +1,95 @@
+"""Axis letters, value ranges, hole polarity, type aliases, and the checks at the door.
+
+Axes: `B` images, `C` channels, `H W` image, `h w` feature map, `N = B*h*w` regions, `L` sets, `K` contexts per set.
+
+| word | meaning |
+|---|---|
+| image | complete picture, RGB, float in [0, 1], (B, 3, H, W) |
+| hole | (B, 1, H, W), 1 = missing; `known = 1 - hole` |
+| corrupted | `image * known` |
+| prediction | a network's raw output |
+| composite | `hole * prediction + known * corrupted` |
+
+This module imports nothing heavy at run time, so that every door can use its error type at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BANDS: dict[str, tuple[float, float]] = {"0-20": (0.0, 0.2), "20-40": (0.2, 0.4), "40-60": (0.4, 0.6)}
+"""Name of a band -> (low, high) share of the image that is missing; low exclusive, high inclusive."""
+
+
+class InputError(ValueError):
+    """Something a caller or a file got wrong; the message says what was expected, what came and what to do.
+
+    The command line prints it as one line and exits with 2; from Python it is a `ValueError`.
+    """
+
+
+def band_of(fraction: float) -> str | None:
+    """Name of the band that a missing share falls into; None for 0 and for more than 60 percent.
+
+    Example:
+        >>> band_of(0.2), band_of(0.2001), band_of(0.7)
+        ('0-20', '20-40', None)
+    """
+    for name, (low, high) in BANDS.items():
+        if low < fraction <= high:
+            return name
+    return None
+
+
+def describe(tensor: Tensor) -> str:
+    """Shape and dtype in the words of an error message.
+
+    Example:
+        >>> import torch
+        >>> describe(torch.zeros(2, 3))
+        '(2, 3) float32'
+    """
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def check_image(image: Tensor, name: str = "image") -> Tensor:
+    """Refuse what is not (B, 3, H, W) floating point; gives the tensor back.
+
+    Values are not looked at here: a network's prediction may leave [0, 1].
+
+    Raises:
+        InputError: another shape or an integer dtype.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        raise InputError(
+            f"{name} must be (B, 3, H, W), RGB, floating point in [0, 1]; got {describe(image)}. "
+            "Add a batch axis with image[None], divide 8-bit values by 255."
+        )
+    return image
+
+
+def check_hole(hole: Tensor, image: Tensor | None = None) -> Tensor:
+    """Refuse what is not (B, 1, H, W) with values 0 or 1 and, if given, of the image's size; gives the tensor back.
+
+    Raises:
+        InputError: another shape, another value, or a size that is not the image's.
+    """
+    if hole.ndim != 4 or hole.shape[1] != 1:
+        raise InputError(
+            f"hole must be (B, 1, H, W) with values 0 or 1 (1 = missing); got {describe(hole)}. "
+            "Convert mask files with cicm.data.to_hole."
+        )
+    if image is not None and (hole.shape[0], *hole.shape[2:]) != (image.shape[0], *image.shape[2:]):
+        raise InputError(
+            f"hole and image must agree in batch and size; got hole {describe(hole)} for image {describe(image)}. "
+            "Resize the mask file itself, so that you see what will be filled."
+        )
+    if bool(((hole != 0) & (hole != 1)).any()):
+        raise InputError(
+            f"hole must hold only 0 (known) and 1 (missing); got values in [{hole.min():.3g}, {hole.max():.3g}]. "
+            "Threshold it: (hole > 0.5).float()."
+        )
+    return hole

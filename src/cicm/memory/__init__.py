@@ -1,0 +1,27 @@
+"""The cross-image context memory: its state, its rules (Eq. 1-4), its losses (Eq. 7-8) and the module."""
+
+from cicm.memory.controls import ConvolutionControl, create
+from cicm.memory.losses import inter_set, intra_set, pixel_ratio, ratio_error
+from cicm.memory.module import ContextMemory
+from cicm.memory.rules import augment, inject, inject_fast, keep_top, read, read_fast, route
+from cicm.memory.state import MemoryConfig, MemoryRead, MemoryState
+
+__all__ = [
+    "ContextMemory",
+    "ConvolutionControl",
+    "MemoryConfig",
+    "MemoryRead",
+    "MemoryState",
+    "augment",
+    "create",
+    "inject",
+    "inject_fast",
+    "inter_set",
+    "intra_set",
+    "keep_top",
+    "pixel_ratio",
+    "ratio_error",
+    "read",
+    "read_fast",
+    "route",
+]

@@ -1,0 +1,58 @@
+"""What a memory must beat: as many parameters without a memory."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cicm.memory.module import ContextMemory
+from cicm.memory.state import MemoryConfig, MemoryRead
+from cicm.ops import as_regions
+
+
+class ConvolutionControl(ContextMemory):
+    """A residual block of two 1x1 convolutions with as many parameters as a memory has numbers.
+
+    It sits where the memory would, is blended by the same ratio head, and remembers nothing: what it gains is what
+    capacity alone gains.
+
+    Args:
+        channels: C.
+        config: of the memory it stands in for; its hidden width follows from L, K and C.
+    """
+
+    def __init__(self, channels: int, config: MemoryConfig) -> None:
+        super().__init__(channels, config)
+        numbers = config.sets * (config.contexts + 1) * channels
+        hidden = max(1, round((numbers - channels) / (2 * channels + 1)))
+        self.block = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1))
+        for name in ("anchors", "contexts", "mass"):  # nothing is stored, so nothing is saved
+            self.register_buffer(name, getattr(self, name)[:1], persistent=False)
+        self.filled.fill_(1.0)
+
+    def read(self, features: Float[Tensor, "B C h w"], ratio: Float[Tensor, " N"] | None = None) -> MemoryRead:
+        offered = self.block(features)
+        share = self._ratio(features, ratio)
+        blended = features + share.view(features.shape[0], 1, *features.shape[2:]) * offered
+        regions = as_regions(features)
+        nothing = regions.new_zeros(len(regions), 1)
+        return MemoryRead(
+            blended.to(features.dtype),
+            regions,
+            torch.zeros(len(regions), dtype=torch.long, device=regions.device),
+            nothing + 1,
+            as_regions(offered).to(regions.dtype),
+            share,
+        )
+
+    def seed_(self, regions: Tensor, generator: torch.Generator) -> None:
+        """Nothing to seed."""
+
+    def report(self) -> dict[str, float]:
+        return {}
+
+
+def create(channels: int, config: MemoryConfig) -> ContextMemory:
+    """The memory, or the control, that a configuration asks for."""
+    return ConvolutionControl(channels, config) if config.kind == "convolution" else ContextMemory(channels, config)

@@ -1,0 +1,238 @@
+"""The cross-image context memory as a module: buffers, the ratio head, and the verbs read, pending, commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from cicm.conventions import InputError
+from cicm.memory import losses, rules, seeding
+from cicm.memory.state import MemoryConfig, MemoryRead, MemoryState, blank
+from cicm.ops import as_map, as_regions
+
+
+class ContextMemory(nn.Module):
+    """Cross-image context memory for one site of a network (section 4 of the paper).
+
+    A forward reads and changes nothing; a training step asks for the `pending` state, takes its losses from it, and
+    stores it once with `commit`. Works on any (B, C, h, w) map; only C and the configuration fix its size.
+
+    Args:
+        channels: C of the site.
+        config: see `MemoryConfig`.
+
+    Until it is seeded the memory is the exact identity.
+
+    Example:
+        >>> memory = ContextMemory(4, MemoryConfig(sets=2, contexts=3))
+        >>> features = torch.rand(1, 4, 2, 2)
+        >>> torch.equal(memory.read(features).features, features)
+        True
+        >>> memory.seed_(torch.rand(20, 4), torch.Generator().manual_seed(0))
+        >>> memory.read(features).weights.shape
+        torch.Size([4, 3])
+    """
+
+    anchors: Tensor
+    contexts: Tensor
+    mass: Tensor
+    filled: Tensor
+
+    def __init__(self, channels: int, config: MemoryConfig | None = None) -> None:
+        super().__init__()
+        if channels < 1:
+            raise InputError(f"channels must be at least 1; got {channels}.")
+        self.channels = channels
+        self.config = config = config or MemoryConfig()
+        state = blank(config, channels)
+        if config.kind == "table":
+            self.anchors = nn.Parameter(state.anchors)
+            self.contexts = nn.Parameter(state.contexts)
+        else:
+            self.register_buffer("anchors", state.anchors)
+            self.register_buffer("contexts", state.contexts)
+        self.register_buffer("mass", state.weight())
+        self.register_buffer("filled", torch.tensor(0.0 if config.initial == "data" else 1.0))
+        self.ratio_head = nn.Conv2d(channels, 1, config.ratio_kernel, padding=config.ratio_kernel // 2)
+        nn.init.zeros_(self.ratio_head.weight)
+        nn.init.constant_(self.ratio_head.bias, config.ratio_bias)  # type: ignore[arg-type]
+
+    # What it holds ----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> MemoryState:
+        """The stored state; its tensors are the memory's own."""
+        return MemoryState(self.anchors, self.contexts, self.mass)
+
+    @property
+    def seeded(self) -> bool:
+        """False until `seed_`, unless the configuration starts from random vectors or zeros."""
+        return bool(self.filled > 0)
+
+    @torch.no_grad()
+    def seed_(self, regions: Float[Tensor, "N C"], generator: torch.Generator) -> None:
+        """Fill the memory from complete regions of several images.
+
+        Args:
+            regions: (N, C); a few times L * K of them.
+            generator: on the CPU; the same one gives the same memory, on every rank.
+
+        Raises:
+            InputError: no region, another number of channels, or values that are not finite.
+        """
+        self._check(regions)
+        shape = self.config.sets, self.config.contexts
+        self._store(seeding.from_regions(regions.float(), *shape, generator, self.config.similarity))
+        self.filled.fill_(1.0)
+
+    @torch.no_grad()
+    def reseed_(self, regions: Float[Tensor, "N C"], generator: torch.Generator) -> int:
+        """Give sets and contexts that starve new content from complete regions; returns how many contexts changed."""
+        if self.config.kind != "memory":
+            return 0
+        self._check(regions)
+        state, sets, contexts = seeding.reseeded(self.state, regions.float(), generator, self.config.similarity)
+        self._store(state)
+        return sets * self.config.contexts + contexts
+
+    # Read, pending, commit --------------------------------------------------------------------------------------------
+
+    def read(self, features: Float[Tensor, "B C h w"], ratio: Float[Tensor, " N"] | None = None) -> MemoryRead:
+        """Find each region's context and blend it in (Eq. 1 and 4); changes nothing.
+
+        Args:
+            features: (B, C, h, w), any floating dtype.
+            ratio: (N,), used in place of the estimate; needed when the configuration says `ratio = "true"`.
+
+        Raises:
+            InputError: another number of channels, or no ratio where one is needed.
+        """
+        if features.shape[1] != self.channels:
+            raise InputError(f"this memory is for {self.channels} channels; got features with {features.shape[1]}.")
+        # float32: half precision flips the argmax of close anchors and flattens the softmax
+        with torch.autocast(features.device.type, enabled=False):
+            wide = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+            regions = as_regions(wide)
+            state, look = self._frame(regions.dtype)
+            sets = rules.route(regions, state.anchors, **look)
+            context, weights = rules.read_fast(
+                regions, sets, state.contexts, temperature=self.config.temperature, top=self.config.read_top, **look
+            )
+            share = self._ratio(wide, ratio)
+            blended = rules.augment(regions, context, share, blend=self.config.blend)
+            # An empty memory has nothing to offer: `filled` is 0 or 1, and no branch, so that graphs stay whole.
+            blended = torch.where(self.filled > 0, blended, regions)
+        return MemoryRead(as_map(blended, features).to(features.dtype), regions, sets, weights, context, share)
+
+    def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """The augmented features alone, for a `Sequential` and for export."""
+        return self.read(features).features
+
+    def pending(
+        self,
+        reads: Sequence[MemoryRead],
+        complete: Sequence[Bool[Tensor, " N"]],
+        reduce: rules.Reduce = rules.alone,
+    ) -> MemoryState:
+        """What this step would store: Eq. 2 and 3, still in the graph of the features; stores nothing.
+
+        Args:
+            reads: of one batch; of several micro-batches under gradient accumulation; of a recurrent network the last
+                visit alone.
+            complete: for each read, which of its regions no missing pixel touches (`cicm.ops.complete_cells`).
+            reduce: a sum over ranks that autograd knows about.
+
+        Returns:
+            the state to take Eq. 8 from, and to `commit`. Equal to the stored one if no region is complete.
+        """
+        if len(reads) != len(complete):
+            raise InputError(f"each read needs its complete regions; got {len(reads)} and {len(complete)}.")
+        if self.config.kind != "memory" or not reads:
+            return self.state
+        regions = torch.cat([r.regions for r in reads])
+        given = rules.keep_top(torch.cat([r.weights for r in reads]), self.config.write_top)
+        with torch.autocast(regions.device.type, enabled=False):
+            return rules.inject_fast(
+                MemoryState(*(t.to(regions.dtype) for t in self.state.detached())),  # type: ignore[union-attr]
+                regions,
+                torch.cat([r.sets for r in reads]),
+                given,
+                torch.cat(list(complete)),
+                self.config.momentum,
+                reduce,
+                update=self.config.update,
+                retention=self.config.retention,
+            )
+
+    @torch.no_grad()
+    def commit(self, state: MemoryState) -> None:
+        """Store what was pending: once per optimizer step. A table that is learned by gradient stays as it is."""
+        if self.config.kind == "memory":
+            self._store(state)
+
+    # Eq. 8 and a look inside ------------------------------------------------------------------------------------------
+
+    def losses(self, state: MemoryState, *, printed: bool = False) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Inter-set and intra-set similarity of a (pending) state (Eq. 8), in this memory's own similarity."""
+        center = state.center().detach()
+        look = {"kind": self.config.similarity, "center": center, "printed": printed}
+        return losses.inter_set(state.anchors, **look), losses.intra_set(state, **look)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def report(self) -> dict[str, float]:
+        """Plain numbers about the memory, for a log: usage, starvation, norms, similarity within and between sets.
+
+        Returns:
+            `sets_used` and `contexts_used` (not starving), `largest_set` (share of all mass), `norm`,
+            `within` (mean similarity of different contexts of one set), `between` (of different anchors).
+        """
+        state = self.state
+        dead, weak = seeding.starved(state)
+        per_set = state.weight().sum(1)
+        center = state.center()
+        unit = rules.compared(state.contexts, self.config.similarity, center)
+        count = self.config.contexts
+        pairs = unit @ unit.transpose(-1, -2)
+        off = pairs.sum((-1, -2)) - pairs.diagonal(dim1=-2, dim2=-1).sum(-1)
+        within = (off / max(1, count * (count - 1))).mean() if count > 1 else torch.tensor(1.0)
+        used = (~weak & ~dead[:, None]).sum()
+        return {
+            "sets_used": float((~dead).sum()),
+            "contexts_used": float(used),
+            "largest_set": float(per_set.max() / per_set.sum().clamp_min(1e-12)),
+            "norm": float(state.contexts.norm(dim=-1).mean()),
+            "within": float(within),
+            "between": float(losses.inter_set(state.anchors, kind=self.config.similarity, center=center)),
+        }
+
+    def extra_repr(self) -> str:
+        c = self.config
+        return f"channels={self.channels}, sets={c.sets}, contexts={c.contexts}, kind={c.kind}"
+
+    def _frame(self, dtype: torch.dtype) -> tuple[MemoryState, dict]:
+        """The state to read from, in the regions' dtype, and the arguments that say how to compare with it."""
+        state = self.state if self.config.kind == "table" else self.state.detached()
+        state = MemoryState(*(t.to(dtype) for t in state))  # type: ignore[union-attr]
+        center = state.center().detach() if self.config.similarity == "centred" else None
+        return state, {"kind": self.config.similarity, "center": center}
+
+    def _ratio(self, features: Tensor, given: Tensor | None) -> Tensor:
+        if self.config.ratio == "full":
+            return features.new_ones(features.shape[0] * features.shape[2] * features.shape[3])
+        if given is not None:
+            return given.to(features.dtype)
+        if self.config.ratio == "true":
+            raise InputError("ratio = 'true' needs the missing share of each region; pass read(features, ratio=...).")
+        return self.ratio_head(features.to(self.ratio_head.weight.dtype)).sigmoid().reshape(-1).to(features.dtype)
+
+    def _check(self, regions: Tensor) -> None:
+        if regions.ndim != 2 or regions.shape[1] != self.channels:
+            raise InputError(f"regions must be (N, {self.channels}); got {tuple(regions.shape)}.")
+
+    def _store(self, state: MemoryState) -> None:
+        self.anchors.copy_(state.anchors)
+        self.contexts.copy_(state.contexts)
+        self.mass.copy_(state.weight())

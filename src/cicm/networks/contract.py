@@ -1,0 +1,121 @@
+"""What every inpainting network promises: its sites, its size rule, and one call.
+
+A network calls `edit` at each place it declares and goes on with what comes back; that is all it knows of a memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cicm.conventions import InputError
+
+Edit = Callable[[str, Tensor], Tensor]
+"""(site name, features (B, C, h, w)) -> features of the same shape."""
+
+
+def unchanged(site: str, features: Tensor) -> Tensor:
+    """The edit that does nothing: a network with it is the network alone."""
+    return features
+
+
+@dataclass(frozen=True)
+class FeatureSite:
+    """A place where a network lets its features be edited.
+
+    Args:
+        name: unique within the network.
+        channels: C of the features there.
+        stride: pixels of the input per cell, so the map is (H / stride, W / stride).
+    """
+
+    name: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """The image sizes that a network takes.
+
+    Args:
+        multiple_of: height and width are multiples of this.
+        minimum: neither is smaller than this.
+    """
+
+    multiple_of: int = 1
+    minimum: int = 1
+
+    def nearest(self, height: int, width: int) -> tuple[int, int]:
+        """The smallest size that fits and holds (height, width).
+
+        Example:
+            >>> SizeRule(16, 32).nearest(100, 20)
+            (112, 32)
+        """
+        m = self.multiple_of
+        return tuple(-(-max(side, self.minimum) // m) * m for side in (height, width))  # type: ignore[return-value]
+
+    def check(self, height: int, width: int) -> None:
+        """Refuse a size that breaks the rule and name the one that would do.
+
+        Raises:
+            InputError: with the size to pad to.
+        """
+        if (fit := self.nearest(height, width)) != (height, width):
+            raise InputError(
+                f"height and width must be multiples of {self.multiple_of} and at least {self.minimum}; "
+                f"got {height}x{width}. Pad to {fit[0]}x{fit[1]}, or call through cicm.Inpainter, which pads and crops."
+            )
+
+
+class Prediction(NamedTuple):
+    """What a network gives back.
+
+    Args:
+        image: (B, 3, H, W), the raw prediction, unclamped.
+        earlier: predictions of earlier stages or scales, coarse to fine; empty for one-stage networks.
+    """
+
+    image: Float[Tensor, "B 3 H W"]
+    earlier: tuple[Tensor, ...] = ()
+
+
+class InpaintingNetwork(nn.Module):
+    """Base of all networks here.
+
+    Attributes:
+        sites: declared places, fine to coarse; each is visited in every forward.
+        size: the sizes that `forward` takes.
+    """
+
+    sites: tuple[FeatureSite, ...] = ()
+    size: SizeRule = SizeRule()
+
+    def forward(
+        self, corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"], *, edit: Edit = unchanged
+    ) -> Prediction:
+        """Predict the complete image.
+
+        Args:
+            corrupted: (B, 3, H, W) in [0, 1], `image * (1 - hole)`.
+            hole: (B, 1, H, W), 1 = missing.
+            edit: what happens at each site; with `unchanged` the network is itself alone.
+        """
+        raise NotImplementedError
+
+    def site(self, name: str) -> FeatureSite:
+        """The declared site of that name.
+
+        Raises:
+            InputError: an unknown name; the message lists the known ones.
+        """
+        for site in self.sites:
+            if site.name == name:
+                return site
+        known = ", ".join(s.name for s in self.sites)
+        raise InputError(f"{type(self).__name__} has no site {name!r}; it has {known}.")

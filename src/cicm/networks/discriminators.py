@@ -1,0 +1,42 @@
+"""Patch discriminators: one logit per patch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class PatchDiscriminator(nn.Module):
+    """Convolutional discriminator C of Eq. 6 that judges overlapping patches, with spectral normalisation.
+
+    The layout of pix2pix (Isola et al., CVPR 2017) with the normalisation of SN-GAN (Miyato et al., ICLR 2018);
+    no sigmoid at the end, because Eq. 6 subtracts expectations of C before its sigmoid. With three stride-2 layers a
+    logit sees 70x70 pixels.
+
+    Args:
+        in_channels: 3 for RGB.
+        width: channels of the first layer; doubled in each layer, at most 8 times as many.
+        layers: number of stride-2 convolutions.
+
+    Example:
+        >>> import torch
+        >>> PatchDiscriminator(width=4)(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 1, 6, 6])
+    """
+
+    def __init__(self, in_channels: int = 3, width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        channels = [in_channels, *(width * min(2**i, 8) for i in range(layers + 1))]
+        blocks: list[nn.Module] = []
+        for i, (a, b) in enumerate(pairwise(channels)):
+            stride = 2 if i < layers else 1
+            blocks += [spectral_norm(nn.Conv2d(a, b, 4, stride, 1)), nn.LeakyReLU(0.2)]
+        blocks.append(spectral_norm(nn.Conv2d(channels[-1], 1, 4, 1, 1)))
+        self.layers = nn.Sequential(*blocks)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
+        """Logits, one per patch; (B, 3, H, W) in [0, 1] -> (B, 1, h, w)."""
+        return self.layers(image * 2 - 1)

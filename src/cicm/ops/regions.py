@@ -1,0 +1,23 @@
+"""Feature maps as rows of regions and back."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def as_regions(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "N C"]:
+    """The cells of a feature map as rows, image by image, row by row (N = B*h*w).
+
+    Example:
+        >>> import torch
+        >>> as_regions(torch.arange(8.0).view(1, 2, 2, 2))[1]
+        tensor([1., 5.])
+    """
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+def as_map(regions: Float[Tensor, "N C"], like: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+    """The inverse of `as_regions`, with the batch and map size of `like`."""
+    batch, _, height, width = like.shape
+    return regions.view(batch, height, width, regions.shape[1]).permute(0, 3, 1, 2)
