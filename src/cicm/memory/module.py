@@ -134,7 +134,7 @@ class ContextMemory(nn.Module):
     def pending(
         self,
         reads: Sequence[MemoryRead],
-        complete: Sequence[Bool[Tensor, " N"]],
+        complete: Sequence[Bool[Tensor, " _"]],
         reduce: rules.Reduce = rules.alone,
     ) -> MemoryState:
         """What this step would store: Eq. 2 and 3, still in the graph of the features; stores nothing.
@@ -179,7 +179,8 @@ class ContextMemory(nn.Module):
         """Inter-set and intra-set similarity of a (pending) state (Eq. 8), in this memory's own similarity."""
         center = state.center().detach()
         look = {"kind": self.config.similarity, "center": center, "printed": printed}
-        return losses.inter_set(state.anchors, **look), losses.intra_set(state, **look)  # type: ignore[arg-type]
+        with torch.autocast(state.anchors.device.type, enabled=False):  # two digits are not enough for a weight of 20
+            return losses.inter_set(state.anchors, **look), losses.intra_set(state, **look)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:

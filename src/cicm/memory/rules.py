@@ -126,7 +126,7 @@ def read_fast(
             for q, s in zip(*_split(num_contexts * channels, query, sets), strict=True)
         ]
         return torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
-    scores = (query @ keys.view(-1, channels).T).view(-1, num_sets, num_contexts)
+    scores = (query @ keys.view(-1, channels).T).unflatten(-1, (num_sets, num_contexts))
     own = sets[:, None, None].expand(-1, 1, num_contexts)
     weights = (scores.gather(1, own)[:, 0] / temperature).softmax(-1)
     return _spread(keep_top(weights, top), sets, num_sets) @ contexts.view(-1, channels), weights
@@ -201,7 +201,7 @@ def inject(
         retention: share of the old mass that counts in that mean.
 
     Returns:
-        the memory after. A context that received nothing is unchanged.
+        the memory after. A context that received nothing is unchanged; so is everything if no region is complete.
 
     Differs from the paper: the printed sum grows without bound, so that `mean` divides it by the accumulated weight,
         with forgetting.
@@ -266,7 +266,9 @@ def settle(
         step = (received - mass[..., None] * state.contexts) / total.clamp_min(1e-12)[..., None]
         contexts = state.contexts + step
     anchors = momentum * state.anchors + (1 - momentum) * contexts.mean(1)
-    return MemoryState(anchors, contexts, total)
+    # A batch without any complete region is no batch: Eq. 3 and the forgetting wait too. No branch: no synchronisation.
+    written = mass.sum() > 0
+    return MemoryState(torch.where(written, anchors, state.anchors), contexts, torch.where(written, total, old))
 
 
 def keep_top(weights: Float[Tensor, "N K"], share: float) -> Float[Tensor, "N K"]:
@@ -303,7 +305,7 @@ def _spread(weights: Tensor, sets: Tensor, num_sets: int) -> Tensor:
     """(N, K) weights within one set -> (N, L*K) weights within all, zero elsewhere."""
     rows, num_contexts = weights.shape
     own = sets[:, None, None].expand(-1, 1, num_contexts)
-    return weights.new_zeros(rows, num_sets, num_contexts).scatter(1, own, weights[:, None]).view(rows, -1)
+    return weights.new_zeros(rows, num_sets, num_contexts).scatter(1, own, weights[:, None]).flatten(1)
 
 
 def _split(floats_per_row: int, *tensors: Tensor) -> tuple[tuple[Tensor, ...], ...]:

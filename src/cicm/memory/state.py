@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -122,8 +123,8 @@ class MemoryConfig:
         for name in ("momentum", "retention", "write_top", "read_top", "complete_tolerance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"memory {name} must lie in [0, 1]; got {getattr(self, name)}.")
-        if self.temperature <= 0:
-            raise InputError(f"memory temperature must be above 0; got {self.temperature}.")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"memory temperature must be above 0 and finite; got {self.temperature}.")
         if self.ratio_kernel < 1 or self.ratio_kernel % 2 == 0:
             raise InputError(f"memory ratio_kernel must be odd and at least 1; got {self.ratio_kernel}.")
         for name, known in (

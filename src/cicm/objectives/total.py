@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
+from cicm.objectives.reconstruction import Norm
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ObjectiveConfig:
 
     Args:
         weights: of Eq. 9.
-        norm: of the reconstruction; `l2` is the paper's.
+        norm: of the reconstruction, see `reconstruction`; `l2` is the paper's.
         hole_weight: how much more a missing pixel counts in it; 1 is the paper's.
         ratio_target: of Eq. 7: `share`, the missing share of the cell, or `pixels`, the printed pixel differences.
         ratio_reduction: of Eq. 7: `mean`, or the printed `sum`.
@@ -37,7 +38,7 @@ class ObjectiveConfig:
     """
 
     weights: Weights = field(default_factory=Weights)
-    norm: Literal["l2", "l1"] = "l2"
+    norm: Norm = "l2"
     hole_weight: float = 1.0
     ratio_target: Literal["share", "pixels"] = "share"
     ratio_reduction: Literal["mean", "sum"] = "mean"

@@ -1,0 +1,122 @@
+"""`cicm memory`: look into a memory: usage, norms, similarities, as numbers and as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cicm.conventions import InputError
+
+if TYPE_CHECKING:
+    from cicm.memory.inspection import Inspection
+
+DESCRIPTION = """Look into the memories of a model: which sets and contexts are used, how long their vectors are, how
+alike they are. A set or a context starves when it holds less than a hundredth of an even share.
+"""
+
+EXAMPLE = """\
+examples:
+  cicm memory                                    the weights that come with the package
+  cicm memory model.safetensors -o memory.png    and a picture
+  cicm memory model.safetensors --json           the numbers, for programs
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's options."""
+    made = ArgumentParser(
+        prog="cicm memory",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+        default_env=False,
+    )
+    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help="a .safetensors file (default: ours)")
+    made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories, one below the other")
+    made.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")
+    made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code.
+
+    Raises:
+        InputError: bad options, a weights file that can't be read, a model without memories.
+    """
+    try:
+        options = parser().parse_args(list(argv))
+    except ArgumentError as error:
+        raise InputError(f"{' '.join(str(error).split())} See cicm memory --help.") from error
+
+    from cicm.assembly import load_weights
+    from cicm.evaluation.records import check_output, write_atomic
+    from cicm.memory.inspection import album, look_inside, picture
+
+    output = Path(options.output) if options.output else None
+    if output:
+        check_output(output, ".png", overwrite=options.overwrite)
+    model = load_weights(options.weights).model
+    stored = {site: memory for site, memory in model.memories.items() if memory.config.kind != "convolution"}  # type: ignore[union-attr]
+    if not stored:
+        raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")
+    found = {site: look_inside(memory) for site, memory in stored.items()}  # type: ignore[arg-type]
+
+    if options.json:
+        print(json.dumps({site: inspection.to_dict() for site, inspection in found.items()}, indent=2))
+    else:
+        for site, inspection in found.items():
+            _print(site, inspection)
+    if output:
+        data = io.BytesIO()
+        album([picture(inspection, site) for site, inspection in found.items()]).save(data, format="PNG", optimize=True)
+        write_atomic(output, data.getvalue())
+        print(f"wrote {output}", file=sys.stderr)
+    return 0
+
+
+def _print(site: str, inspection: Inspection) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    facts = inspection.to_dict()
+    # Piped output is not cut to 80 columns.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    size = f"{facts['sets']} sets of {facts['contexts']} contexts of {facts['channels']} channels"
+    console.print(f"{site}: {facts['kind']}, {size}", highlight=False)
+    if not facts["seeded"]:
+        console.print("Empty: it has not been seeded yet, and changes nothing.\n")
+        return
+    table = Table()
+    for column in ("set", "usage", "contexts in use", "norm", "within", "nearest set", "state"):
+        table.add_column(column, justify="right")
+    for row in facts["per_set"]:
+        near = "-" if row["nearest_set"] is None else f"{row['nearest_set']} ({row['nearest_similarity']:.2f})"
+        table.add_row(
+            str(row["set"]),
+            f"{100 * row['usage']:.1f} %",
+            f"{row['contexts_in_use']} / {facts['contexts']}",
+            f"{row['norm']:.3g}",
+            "-" if row["within"] is None else f"{row['within']:.2f}",
+            near,
+            "starved" if row["starved"] else "in use",
+        )
+    console.print(table)
+    console.print(_summary(facts) + "\n", highlight=False, soft_wrap=True)
+
+
+def _summary(facts: dict) -> str:
+    alike = [f"{name} sets {facts[name]:.2f}" for name in ("within", "between") if facts[name] is not None]
+    return (
+        f"In use: {facts['sets_in_use']} of {facts['sets']} sets, {facts['contexts_in_use']} of "
+        f"{facts['sets'] * facts['contexts']} contexts; the largest set holds {100 * facts['largest_set']:.1f} %. "
+        f"Similarity ({facts['similarity']}): {', '.join(alike) or 'one vector only'}."
+    )

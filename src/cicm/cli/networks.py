@@ -1,0 +1,98 @@
+"""`cicm networks`: list the networks with parameters, multiply-adds, sites and size rules."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cicm.conventions import InputError
+
+if TYPE_CHECKING:
+    from cicm.networks.inventory import NetworkFacts
+
+SIDE = 256
+COLUMNS = ("network", "parameters", f"multiply-adds at {SIDE}x{SIDE}", "sites", "image sizes", "paper")
+
+DESCRIPTION = """List the networks. A site is a place that a memory can have: its name, channels and stride (pixels of
+the image per cell). Counted with each network's default options.
+"""
+
+EXAMPLE = """\
+examples:
+  cicm networks                a table
+  cicm networks --markdown     for a page of documentation
+  cicm networks --json         for programs
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's options."""
+    made = ArgumentParser(
+        prog="cicm networks",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+        default_env=False,
+    )
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code.
+
+    Raises:
+        InputError: bad options.
+    """
+    try:
+        options = parser().parse_args(list(argv))
+    except ArgumentError as error:
+        raise InputError(f"{' '.join(str(error).split())} See cicm networks --help.") from error
+    if options.json and options.markdown:
+        raise InputError("--json and --markdown are two ways to print; choose one.")
+
+    from cicm.networks import names
+    from cicm.networks.inventory import facts
+
+    found = [facts(name, SIDE) for name in names()]
+    if options.json:
+        print(json.dumps([one.to_dict() for one in found], indent=2))
+        return 0
+    rows = [_row(one) for one in found]
+    if options.markdown:
+        lines = [COLUMNS, ("---", "---:", "---:", "---", "---", "---"), *rows]
+        print("\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines))
+        return 0
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_lines=True)
+    for column in COLUMNS:
+        numbers = column in COLUMNS[1:3]
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(row[0], *row[1:3], row[3].replace(", ", "\n"), *row[4:])
+    # Piped output is not cut to 80 columns.
+    (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
+    return 0
+
+
+def _row(one: NetworkFacts) -> tuple[str, ...]:
+    rule = one.size
+    sizes = f"multiples of {rule.multiple_of}" if rule.multiple_of > 1 else "any"
+    return (
+        one.name,
+        f"{one.parameters / 1e6:.1f} M",
+        f"{one.multiply_adds / 1e9:.1f} G",
+        ", ".join(f"{s.name} {s.channels}/{s.stride}" for s in one.sites),
+        f"{sizes}, from {rule.minimum}",
+        one.paper or "-",
+    )

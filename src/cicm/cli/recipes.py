@@ -1,0 +1,55 @@
+"""`cicm recipes`: list the recipes; `cicm recipes show NAME` prints one with everything that it inherits."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cicm.conventions import InputError
+
+EXAMPLE = """\
+examples:
+  cicm recipes                                     names, and what they are
+  cicm recipes show unet-cicm-toy                  with everything that it inherits, and every default
+  cicm recipes show unet-cicm-toy > mine.toml      a recipe of your own: change it, then cicm train mine.toml
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's options."""
+    made = ArgumentParser(
+        prog="cicm recipes",
+        description="List the recipes, or print one with everything that it inherits.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+        default_env=False,
+    )
+    made.add_argument("action", type=str, nargs="?", choices=["list", "show"], default="list", help="list or show")
+    made.add_argument("recipe", type=str, nargs="?", help="for show: name of a recipe, or path of a .toml file")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key before printing")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code."""
+    try:
+        options = parser().parse_args(list(argv))
+    except ArgumentError as error:
+        raise InputError(f"{' '.join(str(error).split())} See cicm recipes --help.") from error
+    if options.action == "show" and not options.recipe:
+        raise InputError("show takes the name of a recipe: cicm recipes show NAME. `cicm recipes` lists them.")
+    if options.action == "list" and options.recipe:
+        raise InputError(f"list takes no name; got {options.recipe!r}. Use: cicm recipes show {options.recipe}.")
+
+    from cicm.recipes import about, load_recipe, recipe_names
+
+    if options.action == "show":
+        print(load_recipe(options.recipe, options.set).to_toml(), end="")
+        return 0
+    width = max(map(len, recipe_names()))
+    for name in recipe_names():
+        print(f"{name:<{width}}  {about(name)}")
+    return 0

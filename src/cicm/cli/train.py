@@ -1,0 +1,103 @@
+"""`cicm train RECIPE`: train, or go on with a run that was interrupted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cicm.conventions import InputError
+
+EXAMPLE = """\
+examples:
+  cicm train unet-cicm-scenes --data photos     photos/train and photos/val; the run goes to runs/unet-cicm-scenes
+  cicm train unet-cicm-scenes --dry-run         what would run, and nothing written
+  cicm train unet-cicm-scenes --set training.steps=2000 --set data.crop=128 --output runs/short
+  torchrun --nproc-per-node 2 -m cicm.cli.main train unet-cicm-scenes
+
+The same command again goes on where a run was interrupted. `cicm recipes` lists the recipes.
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's options."""
+    made = ArgumentParser(
+        prog="cicm train",
+        description="Train a recipe, or go on with a run that was interrupted.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+        default_env=False,
+    )
+    made.add_argument("recipe", type=str, help="name of a recipe, or path of a .toml file")
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key, as in training.lr=1e-4",
+    )
+    made.add_argument("--data", type=str, metavar="FOLDER", help="photos: FOLDER/train and FOLDER/val")
+    made.add_argument("--output", type=str, metavar="FOLDER", help="the run's folder (default runs/RECIPE)")
+    made.add_argument(
+        "--resume", type=str, choices=["auto", "never"], default="auto", help="what to do with a run that is there"
+    )
+    made.add_argument("--dry-run", action="store_true", help="print the resolved plan and write nothing")
+    made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the CPU (default: torch decides)")
+    made.add_argument("--accelerator", type=str, choices=["auto", "cpu", "gpu"], default="auto", help="where to train")
+    made.add_argument(
+        "--devices", type=int, default=0, metavar="N", help="processes on this machine (default: all GPUs, else one)"
+    )
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code."""
+    try:
+        options = parser().parse_args(list(argv))
+    except ArgumentError as error:
+        raise InputError(f"{' '.join(str(error).split())} See cicm train --help.") from error
+    for name in ("threads", "devices"):
+        if getattr(options, name) < 0:
+            raise InputError(f"--{name} must be 0 or more; got {getattr(options, name)}.")
+
+    from cicm.recipes import load_recipe
+    from cicm.recipes.toml import toml_value
+
+    changes = list(options.set)
+    if options.data:
+        changes = [f"data.{part}={toml_value(str(Path(options.data, part)))}" for part in ("train", "val")] + changes
+    recipe = load_recipe(options.recipe, changes)
+    output = Path(options.output or Path("runs", recipe.name))
+
+    import torch
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.dry_run:
+        from cicm.training.plan import describe_plan
+
+        print(recipe.to_toml())
+        print(describe_plan(recipe, output))
+        return 0
+
+    import sys
+
+    from cicm.training.loop import train
+    from cicm.training.step import TrainingStopped
+
+    try:
+        return train(
+            recipe,
+            name=recipe.name,
+            recipe=recipe.to_toml(),
+            output=output,
+            resume=options.resume,
+            accelerator=options.accelerator,
+            devices=options.devices,
+        )
+    except TrainingStopped as problem:
+        print(f"cicm: training stopped: {problem}", file=sys.stderr)
+        return 1

@@ -1,0 +1,118 @@
+"""`cicm weights`: list the files of published weights, say where they are, and fetch one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cicm.conventions import InputError
+from cicm.metrics.published import PUBLISHED, PublishedFile, cache_folder, check, fetch, find, folders, published
+
+DESCRIPTION = """\
+List the files of published weights that the metrics need: what for, under which licence, whether they are on this
+machine. They are looked for in the folder that CICM_WEIGHTS names, in the cache, in the package. A file is used only
+if its SHA-256 is the published one; without it the metric says so, it never runs on random weights.
+"""
+
+EXAMPLES = """\
+examples:
+  cicm weights                             the list
+  cicm weights --verify                    the list, after reading every file and comparing its checksum
+  cicm weights fetch vgg16                 download one file into the cache
+  cicm weights fetch vgg16 --to DIR        into a folder of yours; name that in CICM_WEIGHTS
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's options."""
+    made = ArgumentParser(
+        prog="cicm weights",
+        usage="cicm weights [list | fetch NAME] [options]",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+        default_env=False,
+    )
+    made.add_argument("action", type=str, nargs="?", choices=["list", "fetch"], default="list", help="list or fetch")
+    made.add_argument("name", type=str, nargs="?", help="for fetch: a name from the list")
+    made.add_argument("--verify", action="store_true", help="for list: read every file, compare its checksum")
+    made.add_argument("--to", type=str, metavar="DIR", help="for fetch: the folder; without it the cache")
+    made.add_argument("--overwrite", action="store_true", help="for fetch: replace a damaged file of that name")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code: 1 if --verify finds a bad file.
+
+    Raises:
+        InputError: whatever the caller, the connection or a file got wrong; nothing is written then.
+    """
+    try:
+        options = parser().parse_args(list(argv))
+    except ArgumentError as error:
+        raise InputError(f"{' '.join(str(error).split())}. See cicm weights --help.") from error
+    if options.action == "fetch":
+        if options.name is None:
+            raise InputError("fetch takes the name of a file: cicm weights fetch NAME. `cicm weights` lists them.")
+        if options.verify:
+            raise InputError("fetch always verifies; --verify belongs to the list.")
+        return _fetch(options.name, options.to, options.overwrite)
+    if options.name is not None or options.to is not None or options.overwrite:
+        raise InputError("list takes no name, --to or --overwrite; to download use: cicm weights fetch NAME.")
+    return _list(options.verify)
+
+
+def _list(verify: bool) -> int:
+    damaged = []
+    for file in PUBLISHED.values():
+        at = find(file)
+        where = "missing" if at is None else str(at)
+        if at is not None and verify:
+            try:
+                check(at, file)
+                where += "  (checksum as published)"
+            except InputError as error:
+                damaged.append(f"{file.name}: {error}")
+                where += "  (NOT the published file)"
+        print(file.name)
+        print(f"  {file.origin}; {_size(file.num_bytes)}; {file.licence}; for {', '.join(file.used_by)}")
+        print(f"  {where}")
+        if at is None:
+            print(f"  get it: cicm weights fetch {file.name}")
+    print(f"\nlooked in: {', '.join(str(folder) for folder in folders())}")
+    for line in damaged:
+        print(f"cicm: error: {line}", file=sys.stderr)
+    return 1 if damaged else 0
+
+
+def _fetch(name: str, folder: str | None, overwrite: bool) -> int:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    file = published(name)
+    target = cache_folder() if folder is None else Path(folder)
+    if file.url is None or ((target / file.filename).exists() and not overwrite):
+        return _say(fetch(file, target), file)  # nothing to download: no bar
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
+        task = bar.add_task(file.filename, total=file.num_bytes)
+        at = fetch(
+            file,
+            target,
+            overwrite=overwrite,
+            progress=lambda received, total: bar.update(task, completed=received, total=total),
+        )
+    return _say(at, file)
+
+
+def _say(at: Path, file: PublishedFile) -> int:
+    print(f"{at}  ({_size(file.num_bytes)}, checksum as published, {file.licence})")
+    return 0
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.0f} kB"

@@ -1,0 +1,277 @@
+"""Mask files to holes: here, and only here, it is decided that white means missing."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cicm.conventions import BANDS, InputError, band_of
+from cicm.data.folders import find_images, reason_of
+
+THRESHOLD = 128
+"""Grey value (of 255) from which a pixel of a mask file is white."""
+
+NVIDIA_COUNT = 12_000
+"""Files of the irregular test masks of Liu et al., 2,000 for each ten percent, in order."""
+
+
+def to_hole(mask: str | Path | Image.Image | np.ndarray | Tensor, *, invert: bool = False) -> Tensor:
+    """A hole from whatever holds a mask: white (128 of 255 and above) is missing, black is known.
+
+    Colour counts by its luma (ITU-R BT.601, as Pillow's "L"); a pixel less than half opaque is known, whatever its
+    colour. Of numbers, 8-bit ones run to 255, 16-bit ones to 65535, floating ones to 1; bool is taken as it is.
+
+    Args:
+        mask: a path (turned upright by its EXIF), a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or
+            a tensor (H, W), (1, H, W), (3, H, W) or (4, H, W).
+        invert: black is missing instead. See-through pixels stay known.
+
+    Returns:
+        (1, H, W) float32, 1 = missing.
+
+    Raises:
+        InputError: a file that can't be read; another shape or dtype; numbers that are not finite or out of range;
+            whole numbers that are all 0 or 1, which as grey values would all be black.
+
+    Example:
+        >>> to_hole(np.array([[0, 127, 128, 255]], dtype=np.uint8)).tolist()
+        [[[0.0, 0.0, 1.0, 1.0]]]
+    """
+    if isinstance(mask, str | Path):
+        values = _values_of_file(Path(mask))
+        name = f"mask {mask}"
+    else:
+        values = _values_of_image(mask) if isinstance(mask, Image.Image) else _channels_last(mask)
+        name = "mask"
+    white, opaque = _white(values, name)
+    missing = (white != invert) & opaque
+    return torch.from_numpy(missing.astype(np.float32))[None]
+
+
+def resize_hole(hole: Tensor, size: tuple[int, int]) -> Tensor:
+    """The hole at another size: each new pixel takes the old one under its centre.
+
+    On the irregular masks, 256 to 128, that keeps the missing share to 0.4 percent points and on average exactly; an
+    area average cut at one half is off by 1.1 points on average and 2.6 at most, because ties all fall to one side. The
+    band is that of the resized hole.
+
+    Args:
+        hole: (1, H, W) of 0 and 1.
+        size: (height, width).
+
+    Returns:
+        (1, height, width), same dtype; the same tensor if nothing changes.
+
+    Example:
+        >>> resize_hole(torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]), (1, 2)).tolist()
+        [[[1.0, 0.0]]]
+    """
+    if tuple(hole.shape[-2:]) == tuple(size):
+        return hole
+    if min(size) < 1:
+        raise InputError(f"a hole's size must be 1x1 or more; got {size[0]}x{size[1]}.")
+    rows, columns = (
+        # Whole numbers: (2 i + 1) * old // (2 * new) is floor((i + 1/2) * old / new) without its rounding.
+        (2 * torch.arange(new) + 1) * old // (2 * new)
+        for old, new in zip(hole.shape[-2:], size)
+    )
+    return hole[..., rows[:, None], columns[None, :]]
+
+
+def hole_fraction(hole: Tensor) -> float:
+    """Share of the pixels that are missing, exact: a count divided by a count.
+
+    A float32 mean of one fifth comes out above 0.2, and so in another band.
+
+    Example:
+        >>> hole_fraction(torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]]))
+        0.2
+    """
+    return int(torch.count_nonzero(hole)) / max(1, hole.numel())
+
+
+def find_masks(root: str | Path, *, invert: bool = False) -> dict[str, list[Path]]:
+    """The mask files of a folder by band, in a stable order.
+
+    Three layouts, the first that fits: subfolders named after bands (`0-20`, `0%-20%`, `0_20`; ten-percent folders such
+    as `10-20` join their band); NVIDIA's 12,000 files, whose number tells the band; any other folder, of which every
+    file is read. In the first two a few files are read to see that they say what their place says.
+
+    Raises:
+        InputError: no folder, no images, subfolders of which only some are bands, a file that can't be read, or masks
+            that look inverted or misplaced.
+    """
+    root = Path(root)
+    files = find_images(root)
+    bands: dict[str, list[Path]] = {name: [] for name in BANDS}
+    tops = {path: path.relative_to(root).parts[0] for path in files if path.parent != root}
+    named = {top: _band_of_folder(top) for top in tops.values()}
+    numbers = {int(path.stem): path for path in files if path.stem.isdecimal() and path.stem.isascii()}
+    if any(named.values()):
+        strangers = sorted({top for top, band in named.items() if band is None})
+        strangers += [path.name for path in files if path.parent == root]
+        if strangers:
+            raise InputError(
+                f"expected only folders of bands ({', '.join(BANDS)}) in {root}; got also {strangers[0]}. "
+                "Give a folder that holds the masks and nothing else."
+            )
+        for path in files:
+            bands[named[tops[path]] or ""].append(path)
+    elif len(files) == len(numbers) == NVIDIA_COUNT and set(numbers) == set(range(NVIDIA_COUNT)):
+        for number, path in sorted(numbers.items()):
+            bands[list(BANDS)[3 * number // NVIDIA_COUNT]].append(path)
+    else:
+        return _by_content(root, files, invert)
+    for band, paths in bands.items():
+        _check_band(root, band, paths, invert)
+    return {band: paths for band, paths in bands.items() if paths}
+
+
+def _by_content(root: Path, files: list[Path], invert: bool) -> dict[str, list[Path]]:
+    bands: dict[str, list[Path]] = {name: [] for name in BANDS}
+    outside = {"none": 0, "too much": 0}
+    for path in files:
+        share = hole_fraction(to_hole(path, invert=invert))
+        band = band_of(share)
+        if band is None:
+            outside["none" if share == 0 else "too much"] += 1
+        else:
+            bands[band].append(path)
+    if 2 * outside["too much"] > len(files):
+        raise InputError(
+            f"{outside['too much']} of {len(files)} masks in {root} would fill more than 60 percent: they look "
+            f"inverted (expected {_colours(invert)}). Say so with invert={not invert}."
+        )
+    if sum(outside.values()):
+        warnings.warn(
+            f"{sum(outside.values())} of {len(files)} masks in {root} are left out: {outside['none']} fill nothing, "
+            f"{outside['too much']} more than 60 percent.",
+            stacklevel=3,
+        )
+    found = {band: paths for band, paths in bands.items() if paths}
+    if not found:
+        raise InputError(f"no mask in {root} fills between 0 and 60 percent; check that the files are masks.")
+    return found
+
+
+def _check_band(root: Path, band: str, paths: list[Path], invert: bool, samples: int = 7) -> None:
+    """Read a few files of a band's folder; refuse the folder when most of them are not of that band."""
+    low, high = BANDS[band]
+    votes: Counter[str] = Counter()
+    shares = []
+    for path in paths[:: max(1, len(paths) // samples)][:samples]:
+        share = hole_fraction(to_hole(path, invert=invert))
+        shares.append(share)
+        # 0.02: the share at which a file was sorted may have been taken at another size.
+        right, wrong = (low - 0.02 < value <= high + 0.02 for value in (share, 1 - share))
+        votes["right" if right else "inverted" if wrong else "elsewhere"] += 1
+    if not paths or 2 * votes["right"] >= votes.total():
+        return
+    if votes["inverted"] >= votes["elsewhere"]:
+        raise InputError(
+            f"masks of the band {band} in {root} look inverted: they would fill {min(shares):.0%} to {max(shares):.0%} "
+            f"(expected {_colours(invert)}). Say so with invert={not invert}."
+        )
+    raise InputError(
+        f"masks of the band {band} in {root} fill {min(shares):.0%} to {max(shares):.0%}; expected {low:.0%} to "
+        f"{high:.0%}. Put them into the folder of their band, or all into one folder without bands."
+    )
+
+
+def _colours(invert: bool) -> str:
+    return "black = fill, white = known" if invert else "white = fill, black = known"
+
+
+def _band_of_folder(name: str) -> str | None:
+    """Band that a folder's name names; None for any other name.
+
+    Example:
+        >>> [_band_of_folder(name) for name in ["20-40", "0%-20%", "50_60", "10-30", "extra"]]
+        ['20-40', '0-20', '40-60', None, None]
+    """
+    match = re.fullmatch(r"(\d{1,3})\s*%?\s*[-_]\s*(\d{1,3})\s*%?", name.strip())
+    if match is None:
+        return None
+    least, most = int(match[1]) / 100, int(match[2]) / 100
+    return next((band for band, (low, high) in BANDS.items() if low <= least < most <= high), None)
+
+
+def _values_of_file(path: Path) -> np.ndarray:
+    from cicm.data.photos import open_photo
+
+    try:
+        pixels = open_photo(path).pixels
+        return pixels.expanded(to_rgb=True).eight_bit().values
+    except InputError:
+        raise
+    except OSError as problem:
+        raise InputError(f"expected a mask file; can't read {path}: {reason_of(problem)}") from problem
+
+
+def _values_of_image(image: Image.Image) -> np.ndarray:
+    from cicm.data.pixels import pixels_of_image
+
+    return pixels_of_image(image).expanded(to_rgb=True).eight_bit().values
+
+
+def _channels_last(mask: Any) -> np.ndarray:
+    """(H, W) or (H, W, C) from an array or a channels-first tensor."""
+    if isinstance(mask, Tensor):
+        values, shapes = mask.detach().cpu().numpy(), "(H, W), (1, H, W), (3, H, W) or (4, H, W)"
+        if values.ndim == 3:
+            values = np.moveaxis(values, 0, -1)
+    elif isinstance(mask, np.ndarray):
+        values, shapes = mask, "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+    else:
+        raise InputError(f"mask must be a path, a PIL image, an array or a tensor; got {type(mask).__name__}.")
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
+        raise InputError(f"mask must be one mask, {shapes}, not empty; got {tuple(mask.shape)}.")
+    return values
+
+
+def _white(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which pixels are white, and which are opaque, as (H, W) bools."""
+    kind = values.dtype.kind
+    if kind == "f":
+        if not np.isfinite(values).all():
+            raise InputError(f"{name} must hold finite numbers; got NaN or infinity. Mend these pixels first.")
+        if values.min() < 0 or values.max() > 1:
+            raise InputError(
+                f"{name} in floating point must lie in [0, 1]; got [{values.min():.4g}, {values.max():.4g}]. "
+                "Divide by 255, or convert it to uint8."
+            )
+        # floor(256 v), 1 apart: 128 stands for one half and more.
+        values = np.minimum(values * 256.0, 255.0).astype(np.uint8)
+    elif kind == "b":
+        values = values.astype(np.uint8) * np.uint8(255)
+    elif kind in "iu":
+        most = 65535 if values.dtype == np.uint16 else 255
+        if values.min() < 0 or values.max() > most:
+            raise InputError(f"{name} must lie in 0 to {most}; got {values.min()} to {values.max()}.")
+        colours = values[..., :3] if values.ndim == 3 else values
+        if colours.max() == 1:
+            raise InputError(
+                f"{name} holds only 0 and 1; expected grey values up to {most}, of which both are black. "
+                f"Multiply it by {most}, or make the array bool."
+            )
+        values = (values // 257 if most == 65535 else values).astype(np.uint8)
+    else:
+        raise InputError(f"{name} must be bool, whole numbers or floating point; got {values.dtype}.")
+    opaque = np.ones(values.shape[:2], dtype=bool)
+    if values.ndim == 3:
+        if values.shape[2] == 4:
+            opaque = values[..., 3] >= THRESHOLD
+        # Whole numbers, as Pillow's: grey stays exactly what it was.
+        red, green, blue = np.moveaxis(values[..., :3].astype(np.uint32), -1, 0)
+        values = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    return values >= THRESHOLD, opaque

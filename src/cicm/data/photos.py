@@ -1,0 +1,403 @@
+"""Photo files: opened once with all that makes them that file, and written back as it.
+
+| opened as | held as | written as |
+|---|---|---|
+| JPEG (also a phone's MPO), grey, RGB or CMYK | its 8-bit pixels | JPEG with its own tables and subsampling |
+| PNG of 1 to 16 bits, with alpha, palette or key colour | its stored numbers | PNG of the same mode and depth |
+| TIFF of 1, 8 or 16 bits or float in [0, 1], CMYK | its stored numbers | TIFF, its own lossless compression |
+| WebP, BMP, a GIF of one picture | its stored numbers | the same; lossless WebP stays lossless |
+
+Pixels are turned upright by the EXIF orientation. JPEG and lossy WebP are compressed anew when written, which moves
+every pixel a little; all other formats keep the pixels outside the hole bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+
+from cicm.conventions import InputError
+from cicm.data.formats import ENDINGS, WRITERS, fitted
+from cicm.data.metadata import Metadata, metadata_of
+from cicm.data.pixels import Pixels, pixels_of_image
+
+MAX_PIXELS = 178_956_970
+"""Pixels of the largest picture that is opened: Pillow's own limit against decompression bombs, 2 GiB / 12 bytes."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""What is opened (JPEG includes MPO); Pillow's other readers stay shut, since some start other programs."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LOW_BYTES = {">": "16L", "<": "16B"}  # an unpacker for the other byte order takes the byte that ours leaves out
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture and what its file carries.
+
+    Args:
+        path: where it came from.
+        format: Pillow's name: JPEG, PNG, WEBP, TIFF, BMP or GIF.
+        pixels: upright, as stored.
+        metadata: EXIF, profile, resolution, text.
+        encoding: how the file was compressed, for writing the same format again.
+        notes: what a reader may want to know, such as something that could not be kept.
+    """
+
+    path: Path
+    format: str
+    pixels: Pixels
+    metadata: Metadata = field(default_factory=Metadata)
+    encoding: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width), upright."""
+        return self.pixels.size
+
+    def with_pixels(self, pixels: Pixels) -> Photo:
+        """The same file with other pixels."""
+        return replace(self, pixels=pixels)
+
+    def to_image(self) -> Image.Image:
+        """As a PIL image, upright, with EXIF, profile and resolution in its `info`.
+
+        Raises:
+            InputError: 16-bit colour, which Pillow can't hold.
+        """
+        image = self.pixels.to_image()
+        kept = {"exif": self.metadata.exif, "icc_profile": self.metadata.icc, "dpi": self.metadata.dpi}
+        image.info.update({name: value for name, value in kept.items() if value})
+        return image
+
+
+def open_photo(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photo whole.
+
+    Args:
+        path: JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture.
+        max_pixels: a larger picture is refused before it is decoded.
+
+    Raises:
+        InputError: missing, a folder, empty, no picture, truncated or damaged, too large, animated, of several pages,
+            or in a mode that can't be given back exactly.
+    """
+    file = check_readable(path, "photo")
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            _check_size(file, image.size, max_pixels)
+            _check_single(file, image)
+            deep = _deep_rawmode(file, image)
+            image.load()
+            metadata, orientation, notes = metadata_of(image)
+            upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+            upright.info = image.info  # older Pillow loses the key colour on the way
+            pixels = pixels_of_image(upright)
+            encoding = _encoding(file, image)
+            if image.format == "MPO":
+                notes.append("only the first picture of this multi-picture JPEG is kept")
+            format_ = "JPEG" if image.format == "MPO" else str(image.format)
+        if deep:
+            pixels = _sixteen_bit(file, pixels, deep, orientation)
+    except Exception as error:  # on damaged files Pillow's decoders raise whatever they come across
+        raise _refused(file, error) from error
+    if pixels.ink_profile and not _usable(pixels):
+        pixels = replace(pixels, ink_profile=b"")
+        notes.append("the CMYK profile could not be used; the fill was converted by plain arithmetic")
+    return Photo(file, format_, pixels, metadata, encoding, tuple(notes))
+
+
+def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The upright colours of a photo: (H, W, 3) uint8 RGB, alpha left out, deeper pixels rounded to 8 bits.
+
+    Raises:
+        InputError: as `open_photo`.
+    """
+    file = check_readable(path, "photo")
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            _check_size(file, image.size, max_pixels)
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):  # most photos: without the book-keeping
+                image.load()
+                _, orientation, _ = metadata_of(image)
+                upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+                return np.array(upright.convert("RGB"))
+    except Exception as error:
+        raise _refused(file, error) from error
+    return open_photo(file, max_pixels=max_pixels).pixels.eight_bit().expanded(to_rgb=True).opaque().values
+
+
+def check_readable(path: str | os.PathLike, what: str) -> Path:
+    """Refuse a path that is no file with something in it; gives it back as a Path.
+
+    Raises:
+        InputError: missing, a folder, not a regular file, empty, or without permission to read.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise InputError(f"expected a {what} file; {file} is a folder. Name one file in it.")
+        if not file.exists():
+            raise InputError(f"there is no {what} at {file}. Check the path.")
+        if not file.is_file():
+            raise InputError(f"expected a {what} file; {file} is a device or a pipe. Save the picture to a file first.")
+        if file.stat().st_size == 0:
+            raise InputError(f"expected a {what}; {file} is empty (0 bytes). Copy or export it again.")
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the {what} path {str(file)!r} can't be used: {_one_line(error)}.") from error
+    if not os.access(file, os.R_OK):
+        raise InputError(f"no permission to read {file}. Change its permissions.")
+    return file
+
+
+def check_output(
+    path: str | os.PathLike, inputs: tuple[str | os.PathLike, ...] = (), *, overwrite: bool = False
+) -> Path:
+    """Refuse an output that could not or should not be written; gives it back as a Path.
+
+    Args:
+        path: the file to write; its ending names the format.
+        inputs: files that were read; the output must be none of them, whatever `overwrite` says.
+        overwrite: an existing file may be replaced.
+
+    Raises:
+        InputError: an unknown ending, a folder, a missing or unwritable folder above it, an existing file, an input.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise InputError(
+                f"expected a file to write to; {file} is a folder. Name a file in it, such as {file / 'repaired.png'}."
+            )
+        if file.suffix.lower() not in ENDINGS:
+            raise InputError(
+                f"the output's ending names its format, one of {', '.join(ENDINGS)}; got {file.name!r}. Change it."
+            )
+        if os.path.lexists(file):
+            for other in inputs:
+                if file.exists() and Path(other).exists() and os.path.samefile(file, other):
+                    raise InputError(f"the output {file} is the input {other} itself. Write to another file.")
+            if not overwrite:
+                raise InputError(f"the output {file} exists. Choose another name, or replace it with --overwrite.")
+            if not file.is_file():
+                raise InputError(f"the output {file} is not a regular file. Choose another name.")
+        if not file.parent.is_dir():
+            raise InputError(f"the output's folder {file.parent} does not exist. Make it first.")
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the output path {str(file)!r} can't be used: {_one_line(error)}.") from error
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise InputError(f"no permission to write into the folder {file.parent}. Choose another one.")
+    return file
+
+
+def check_mask_size(mask: tuple[int, ...], photo: tuple[int, int]) -> None:
+    """Refuse a mask of another (height, width): stretching it would fill other places than were painted.
+
+    Raises:
+        InputError: with both sizes.
+    """
+    if mask != photo:
+        turned = " It would fit turned by 90 degrees." if mask == photo[::-1] else ""
+        raise InputError(
+            f"mask and picture must agree in size; got a mask of {mask[1]}x{mask[0]} for a picture of "
+            f"{photo[1]}x{photo[0]} (width x height).{turned} Draw the mask on the picture itself."
+        )
+
+
+def save_photo(photo: Photo, path: str | os.PathLike, *, overwrite: bool = False) -> tuple[str, ...]:
+    """Write a photo, whole or not at all; the output's ending names the format.
+
+    The same format is written with the source's own settings. Another format keeps what it can hold: 16 bits become 8,
+    a palette becomes RGB, CMYK becomes RGB, and a note says so.
+
+    Returns:
+        notes on what the format could not hold; empty if the file is as the source was.
+
+    Raises:
+        InputError: what `check_output` refuses, the photo's own file, transparency or more colours than the format can
+            hold, a disk that is full.
+    """
+    file = check_output(path, (photo.path,), overwrite=overwrite)
+    format_ = ENDINGS[file.suffix.lower()]
+    pixels, notes = fitted(photo.pixels, format_)
+    metadata = photo.metadata
+    if (pixels.layout == "CMYK") != (photo.pixels.layout == "CMYK"):
+        metadata = replace(metadata, icc=b"")  # the profile speaks of ink, the pixels no longer do
+    encoding = photo.encoding if photo.format == format_ else {}
+    lossy_source = photo.format == "JPEG" or photo.encoding.get("lossless") is False
+    write = WRITERS[format_]
+    temporary = file.parent / f".cicm-{secrets.token_hex(8)}.part"
+    try:
+        with temporary.open("xb") as stream:
+            write(stream, pixels, metadata, {"lossy_source": lossy_source, **encoding})
+            stream.flush()
+            os.fsync(stream.fileno())
+        if not overwrite and os.path.lexists(file):
+            raise InputError(
+                f"the output {file} appeared meanwhile. Choose another name, or replace it with --overwrite."
+            )
+        os.replace(temporary, file)
+    except InputError:
+        raise
+    except (OSError, ValueError, struct.error) as error:
+        raise InputError(f"could not write {file}: {_one_line(error)}. Try another format or folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return tuple(notes)
+
+
+# Opening
+
+
+def _check_size(file: Path, size: tuple[int, int], max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise InputError(
+            f"{file} is {size[0]}x{size[1]}, {size[0] * size[1] / 1e6:.0f} megapixels; "
+            f"at most {max_pixels / 1e6:.0f} are opened. Reduce it first, or cut out the part to repair."
+        )
+
+
+def _check_single(file: Path, image: Image.Image) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise InputError(
+            f"expected one picture; {file} holds {frames} (an animation, or a document of several pages). "
+            "Save the one to repair as a file of its own."
+        )
+
+
+def _refused(file: Path, error: Exception) -> InputError:
+    if isinstance(error, InputError):
+        return error if str(file) in str(error) else InputError(f"{file}: {error}")
+    if isinstance(error, UnidentifiedImageError):
+        return InputError(
+            f"expected a picture ({', '.join(FORMATS)}); {file} is none, or is damaged at its start. Export it again."
+        )
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return InputError(
+            f"{file} says that it holds more than {MAX_PIXELS / 1e6:.0f} megapixels, the most that are opened. "
+            "Reduce it first, or cut out the part to repair."
+        )
+    return InputError(
+        f"{file} could not be decoded ({_one_line(error)}); it is truncated or damaged. Copy or export it again."
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
+
+
+def _deep_rawmode(file: Path, image: Image.Image) -> str | None:
+    """The unpacker's name of 16-bit colour, which Pillow would cut to 8 bits without a word; None for all else.
+
+    Raises:
+        InputError: TIFF pixels whose numbers would be changed or misread on the way.
+    """
+    tiles = getattr(image, "tile", [])
+    args = tiles[0].args if tiles else None
+    rawmode = args if isinstance(args, str) else args[0] if isinstance(args, tuple) and args else ""
+    if isinstance(rawmode, str) and rawmode in {
+        *(f"{mode};16{order}" for mode in ("RGB", "RGBA", "CMYK") for order in "BLN"),
+        "LA;16B",
+    }:
+        return rawmode
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits = tags.get(258, (1,))
+        deepest = max(bits if isinstance(bits, tuple) else (bits,))
+        if deepest not in (1, 2, 4, 8, 16, 32) or (deepest > 8 and (tags.get(262) == 0 or image.mode[0] not in "IF")):
+            raise InputError(
+                f"{file} is a {deepest}-bit TIFF of a kind that can't be given back exactly. Save it as 16-bit RGB."
+            )
+    return None
+
+
+def _sixteen_bit(file: Path, eight: Pixels, rawmode: str, orientation: int) -> Pixels:
+    """Decode a second time for the low bytes, and put them beside the high ones."""
+    with Image.open(file, formats=FORMATS) as image:
+        if rawmode == "LA;16B":  # the four bytes of a pixel as they stand
+            low = "RGBA"
+        else:
+            mode, order = rawmode.split(";")
+            big = order.endswith("B") or (order.endswith("N") and sys.byteorder == "big")
+            low = f"{mode};{_LOW_BYTES['>' if big else '<']}"
+        for number, tile in enumerate(tiles := image.tile):  # type: ignore[attr-defined]
+            rest = tile.args[1:] if isinstance(tile.args, tuple) else None
+            tiles[number] = tile._replace(args=low if rest is None else (low, *rest))
+        image.load()
+        other = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+        values = np.array(other).astype(np.uint16)
+    if rawmode == "LA;16B":
+        return Pixels(values[..., 0::2] * 256 + values[..., 1::2], "LA")
+    key = image.info.get("transparency") if eight.layout == "RGB" else None
+    return replace(
+        eight, values=eight.values.astype(np.uint16) * 256 + values, key=tuple(key) if isinstance(key, tuple) else None
+    )
+
+
+def _encoding(file: Path, image: Image.Image) -> dict[str, Any]:
+    """How the file was compressed, as keywords for writing it again."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        first, *others = [entry[1:3] for entry in image.layer]
+        plain = all(factors == (1, 1) for factors in others)
+        kept: dict[str, Any] = {
+            "layers": image.layers,
+            "qtables": {index: list(table) for index, table in image.quantization.items()},
+            # 4:4:4, 4:2:2, 4:2:0 in Pillow's numbers; what it can't write is written in full resolution
+            "subsampling": {(1, 1): 0, (2, 1): 1, (2, 2): 2}.get(first, 0) if plain else 0,
+            "progressive": bool(image.info.get("progressive")),
+        }
+        if image.layers == 3:
+            kept["keep_rgb"] = image.info.get("adobe_transform") == 0
+        return kept
+    if image.format == "WEBP":
+        return {"lossless": _webp_is_lossless(file)}
+    if image.format == "TIFF":
+        return {"compression": image.info.get("compression")}
+    return {}
+
+
+def _webp_is_lossless(file: Path) -> bool:
+    """Whether the picture's chunk is VP8L; the chunks before it are few and small."""
+    with file.open("rb") as stream:
+        stream.seek(12)
+        while len(head := stream.read(8)) == 8:
+            if head[:4] in (b"VP8L", b"VP8 "):
+                return head[:4] == b"VP8L"
+            length = struct.unpack("<I", head[4:])[0]
+            stream.seek(length + length % 2, os.SEEK_CUR)
+    return False
+
+
+def _usable(pixels: Pixels) -> bool:
+    """Whether the CMYK profile converts both ways; tried on one pixel."""
+    from PIL import ImageCms
+
+    try:
+        one = replace(pixels, values=pixels.values[:1, :1])
+        one.filled(one.rgb(), np.ones((1, 1), dtype=bool))
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return False
+    return True

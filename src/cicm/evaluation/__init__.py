@@ -1,0 +1,1 @@
+"""Methods x photos x bands -> records; records -> tables, comparisons and pictures."""

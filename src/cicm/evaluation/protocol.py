@@ -1,0 +1,85 @@
+"""How a number was measured: stored with every record, printed by `cicm evaluate --explain`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from cicm.evaluation.intervals import LEVEL, RESAMPLES, SEED
+
+COMPOSITE = "composite: the method's pixels in the hole, the photo's own pixels around it"
+RAW = "raw: the method's picture as it is, also outside the hole"
+ROUNDING = "clamped to [0, 1], rounded to 8 bit, RGB"
+SIZES = {
+    "crop": "each photo's centre at the size that the list says, cut out; no photo is resized",
+    "reduce": "each photo's centre at the size that the list says, after reducing it to just cover that",
+}
+INTERVAL = (
+    f"{LEVEL:.0%} percentile bootstrap of the mean over images, {RESAMPLES} resamples, seed {SEED}; "
+    "none for scores of a whole set"
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that changes a score and is not the method.
+
+    Args:
+        sizes: the rule that gives a photo its size.
+        groups: names of the size groups that were scored, as `256x256`.
+        bands: name of a band -> its shares of missing pixels, in words.
+        scored: composite or raw.
+        rounding: what happens to the values before they are compared.
+        metrics: name -> settings: window, range, network, version.
+        masks: where the holes come from.
+        pairs_sha256: hash of the list of (image, hole, band) that was scored.
+        pixels_sha256: hash of the pixels behind that list, photos and holes.
+        num_pairs: rows of that list.
+        num_images: different photos in it.
+        interval: how the intervals were made.
+        meanings: name of a metric -> what it is, in words; told, but no reason to call two protocols different.
+        software: versions; likewise.
+    """
+
+    sizes: str
+    groups: tuple[str, ...]
+    bands: dict[str, str]
+    scored: str
+    rounding: str
+    metrics: dict[str, str]
+    masks: str
+    pairs_sha256: str
+    pixels_sha256: str
+    num_pairs: int
+    num_images: int
+    interval: str = INTERVAL
+    meanings: dict[str, str] = field(default_factory=dict, compare=False)
+    software: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def differences(self, other: Protocol) -> list[str]:
+        """The fields in which two protocols differ, as `name: mine, not theirs`; empty when scores may be compared.
+
+        Metrics count only where both name them, so that a run with more of them still fits.
+        """
+        found = []
+        for item in dataclasses.fields(self):
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            if item.name == "metrics":
+                shared = sorted(mine.keys() & theirs.keys())
+                mine, theirs = {name: mine[name] for name in shared}, {name: theirs[name] for name in shared}
+            if item.compare and mine != theirs:
+                found.append(f"{item.name}: {mine!r}, not {theirs!r}")
+        return found
+
+    def explain(self) -> str:
+        """The protocol in words, one fact a line."""
+        lines = []
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            label = item.name.replace("_", " ")
+            if isinstance(value, dict):
+                lines.append(f"{label}:")
+                lines += [f"  {name}: {text}" for name, text in value.items()]
+            else:
+                lines.append(f"{label}: {', '.join(value) if isinstance(value, tuple) else value}")
+        return "\n".join(lines)

@@ -1,0 +1,368 @@
+"""Fill every hole of a fixed list with every method, score each composite, keep each score."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cicm.conventions import BANDS, InputError
+from cicm.data.datasets import PairedPhotos
+from cicm.data.pairs import GENERATED, Pair, pairs_hash
+from cicm.evaluation.grid import GridRow, chosen
+from cicm.evaluation.intervals import interval
+from cicm.evaluation.methods import Method, to_array
+from cicm.evaluation.protocol import COMPOSITE, RAW, ROUNDING, SIZES, Protocol
+from cicm.evaluation.provenance import commit, hardware, software
+from cicm.evaluation.records import Evaluation, ImageScores, Record
+from cicm.metrics import METRICS, Running, create, to_8bit
+from cicm.metrics.published import find, published
+
+Progress = Callable[[str, int], None]
+"""(what is being done, images done since the last call)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The pairs of one size group and band: one number per method and metric."""
+
+    group: str
+    band: str
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be scored, before anything is.
+
+    Args:
+        images: the folder that the photos' paths are relative to.
+        masks: likewise; None where all holes are painted from seeds.
+        pairs: in the order of their list.
+        fit: how a larger photo comes to the size of its pair, as in `PairedPhotos`: "crop" or "reduce".
+    """
+
+    images: Path
+    masks: Path | None
+    pairs: tuple[Pair, ...]
+    fit: Literal["crop", "reduce"] = "crop"
+
+    @property
+    def cells(self) -> list[Cell]:
+        """In the order of scoring: the largest size first, then by band."""
+        sizes = sorted({(pair.height, pair.width) for pair in self.pairs}, reverse=True)
+        cells = [
+            Cell(
+                f"{width}x{height}",
+                band,
+                tuple(p for p in self.pairs if (p.height, p.width, p.band) == (height, width, band)),
+            )
+            for height, width in sizes
+            for band in BANDS
+        ]
+        return [cell for cell in cells if cell.pairs]
+
+
+def make_plan(
+    images: str | Path,
+    masks: str | Path | None,
+    pairs: Sequence[Pair],
+    *,
+    bands: Sequence[str] | None = None,
+    limit: int | None = None,
+    fit: Literal["crop", "reduce"] = "crop",
+) -> Plan:
+    """Choose what to score of a list, and look whether its files are there.
+
+    Args:
+        images, masks: folders.
+        pairs: the list; it also says at which size each photo is scored.
+        bands: which ones; None for all that the list has.
+        limit: at most so many photos of each size, evenly spread over the list, with all their holes.
+        fit: how a larger photo comes to its size.
+
+    Raises:
+        InputError: an unknown band, files missing, or nothing left to score.
+    """
+    if unknown := [band for band in bands or () if band not in BANDS]:
+        raise InputError(f"the bands are {', '.join(BANDS)}; got {', '.join(unknown)}.")
+    if limit is not None and limit < 1:
+        raise InputError(f"the limit must be at least 1 photo; got {limit}.")
+    files = [name for name in dict.fromkeys(pair.mask for pair in pairs) if not name.startswith(GENERATED)]
+    if files and masks is None:
+        raise InputError(f"the list names mask files, as {files[0]}; give the folder that they lie in.")
+    photos = list(dict.fromkeys(pair.image for pair in pairs))
+    for words, folder, names in (("photos", images, photos), ("masks", masks, files)):
+        if folder is not None and (absent := [name for name in names if not Path(folder, name).is_file()]):
+            raise InputError(
+                f"{folder} lacks {len(absent)} of the {len(names)} {words} of the list, first {absent[0]}. "
+                "Is it the right folder?"
+            )
+    kept = [pair for pair in pairs if not bands or pair.band in bands]
+    if limit is not None:
+        sampled: set[str] = set()
+        for size in {(pair.height, pair.width) for pair in kept}:
+            of_size = list(dict.fromkeys(pair.image for pair in kept if (pair.height, pair.width) == size))
+            sampled |= {of_size[position] for position in chosen(len(of_size), limit)}
+        kept = [pair for pair in kept if pair.image in sampled]
+    if not kept:
+        raise InputError(f"nothing to score: the list has {len(pairs)} pairs, none in {', '.join(bands or BANDS)}.")
+    return Plan(Path(images), None if masks is None else Path(masks), tuple(kept), fit)
+
+
+def make_protocol(plan: Plan, metrics: Sequence[str], *, raw: bool = False, pixels_sha256: str = "") -> Protocol:
+    """The protocol of a plan; the hash of the pixels is known after a run."""
+    painted = sum(pair.mask.startswith(GENERATED) for pair in plan.pairs)
+    from_files = len(plan.pairs) - painted
+    sources = [f"{painted} painted from seeds"] if painted else []
+    sources += [f"{from_files} from files, white = hole, reduced to the photo's size"] if from_files else []
+    return Protocol(
+        sizes=SIZES[plan.fit],
+        groups=tuple(dict.fromkeys(cell.group for cell in plan.cells)),
+        bands={
+            band: f"{low:.0%} < missing share <= {high:.0%}, at the size scored"
+            for band, (low, high) in BANDS.items()
+            if any(pair.band == band for pair in plan.pairs)
+        },
+        scored=RAW if raw else COMPOSITE,
+        rounding=ROUNDING,
+        metrics={name: _settings(name) for name in metrics},
+        masks=f"one hole per row of a fixed list; {', '.join(sources)}",
+        pairs_sha256=pairs_hash(plan.pairs),
+        pixels_sha256=pixels_sha256,
+        num_pairs=len(plan.pairs),
+        num_images=len({pair.image for pair in plan.pairs}),
+        meanings={name: METRICS[name].explain for name in metrics},
+        software=software(),
+    )
+
+
+def _settings(name: str) -> str:
+    """The settings of a metric as one line that stays the same as long as they do."""
+    settings = {
+        key.replace("_", " "): f"{value:g}"
+        if isinstance(value, int | float)
+        else str(value)  # 100 and 100.0 are one setting
+        for key, value in create(name).protocol.items()
+        if key != "rounded_to_8_bit"  # stands in the protocol itself
+    }
+    return "; ".join(f"{key}: {settings[key]}" for key in sorted(settings))
+
+
+@dataclass
+class _Scores:
+    """What one method did in one cell."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    by_image: dict[str, list[float]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    missing: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def evaluate(
+    methods: Sequence[Method],
+    plan: Plan,
+    metrics: Sequence[str],
+    *,
+    batch_size: int = 8,
+    grid_photos: int = 0,
+    progress: Progress = lambda text, images: None,
+) -> tuple[Evaluation, list[GridRow]]:
+    """Score methods on the same pairs.
+
+    Args:
+        methods: with different names; all raw or none.
+        plan: what to score.
+        metrics: names from `cicm.metrics.METRICS`.
+        batch_size: pictures at once; changes speed and memory alone.
+        grid_photos: photos of each size group to keep pictures of.
+        progress: called after each batch.
+
+    Returns:
+        The records with the scores of each image, and the rows of a picture grid.
+
+    Raises:
+        InputError: an unknown metric, two methods of one name, files missing or unreadable.
+    """
+    _check(methods, metrics, batch_size)
+    for method in methods:
+        method.prepare(plan.pairs)
+    digest = hashlib.sha256()
+    rows: dict[Pair, GridRow] = {}
+    shown = _shown(plan, grid_photos)
+    results: dict[tuple[str, str, str], _Scores] = {}
+    for method in methods:
+        for cell in plan.cells:
+            scores = results[method.name, cell.group, cell.band] = _Scores()
+            running = _available(metrics, scores)
+            for pairs, image, hole in _batches(plan, cell, batch_size):
+                if method is methods[0]:
+                    digest.update(pixels(image, hole))
+                filled = _fill(method, image, hole, pairs, scores)
+                scored = filled.to(method.device), image.to(method.device)
+                for name, metric in running.items():
+                    values = metric.update(*scored)
+                    if values is not None:
+                        scores.by_image.setdefault(name, []).extend(values.tolist())
+                scores.missing += hole.mean(dim=(1, 2, 3), dtype=torch.float64).tolist()
+                for index, pair in enumerate(pairs):
+                    if pair in shown:
+                        row = rows.setdefault(pair, _grid_row(cell, pair, image[index], hole[index]))
+                        row.filled[method.name] = to_array(filled[index])
+                progress(f"{method.name} {cell.group} {cell.band}", len(pairs))
+            _compute(running, scores)
+    protocol = make_protocol(plan, metrics, raw=methods[0].raw, pixels_sha256=digest.hexdigest())
+    order = {name: position for position, name in enumerate(dict.fromkeys(pair.image for pair in plan.pairs))}
+    by_photo = [rows[pair] for pair in sorted(rows, key=lambda pair: order[pair.image])]
+    return _collect(methods, plan, metrics, results, protocol), by_photo
+
+
+def _check(methods: Sequence[Method], metrics: Sequence[str], batch_size: int) -> None:
+    names = [method.name for method in methods]
+    if not methods or len(set(names)) < len(names):
+        raise InputError(
+            f"methods must have different names; got {', '.join(names) or 'none'}. Rename with LABEL=METHOD."
+        )
+    if len({method.raw for method in methods}) > 1:
+        raise InputError(
+            f"raw pictures and composites can't share a table; raw: {', '.join(m.name for m in methods if m.raw)}."
+        )
+    if not metrics or (unknown := [name for name in metrics if name not in METRICS]):
+        raise InputError(f"the metrics are {', '.join(METRICS)}; got {', '.join(unknown) if metrics else 'none'}.")
+    if len(set(metrics)) < len(metrics):
+        raise InputError(f"each metric once; got {', '.join(metrics)}.")
+    if batch_size < 1:
+        raise InputError(f"the batch size must be at least 1; got {batch_size}.")
+
+
+def _available(metrics: Sequence[str], scores: _Scores) -> dict[str, Running]:
+    """Fresh metrics; those that can't be measured leave their reason in `scores`."""
+    running = {name: create(name) for name in metrics}
+    for name, metric in running.items():
+        if (reason := metric.available()) is not None:
+            absent = [published(weights) for weights in METRICS[name].needs]
+            files = [file.filename for file in absent if find(file) is None]
+            # The files' names alone: the sentence of `available` tells where this machine was searched.
+            scores.reasons[name] = f"needs {', '.join(files)}" if files else reason
+    return {name: metric for name, metric in running.items() if name not in scores.reasons}
+
+
+def _compute(running: dict[str, Running], scores: _Scores) -> None:
+    """The values of a cell. What a metric warns of becomes a note; a set too small for it becomes a reason."""
+    for name, metric in running.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the same words are in `note`
+                scores.values[name] = float(metric.compute())
+        except InputError as error:
+            scores.reasons[name] = str(error)
+        note = getattr(metric, "note", None)
+        if note and note != f"N={metric.num_images}":  # the number alone stands in the record as `n`
+            scores.notes[name] = note
+
+
+def _batches(plan: Plan, cell: Cell, batch_size: int) -> Iterator[tuple[tuple[Pair, ...], Tensor, Tensor]]:
+    """(pairs, image (B, 3, H, W), hole (B, 1, H, W)) in the order of the list."""
+    photos = PairedPhotos(cell.pairs, plan.images, plan.masks, fit=plan.fit)
+    for start in range(0, len(photos), batch_size):
+        samples = [photos[index] for index in range(start, min(start + batch_size, len(photos)))]
+        image = torch.stack([sample["image"] for sample in samples])
+        hole = torch.stack([sample["hole"] for sample in samples])
+        yield cell.pairs[start : start + batch_size], image, hole
+
+
+def _fill(method: Method, image: Tensor, hole: Tensor, pairs: Sequence[Pair], scores: _Scores) -> Tensor:
+    """The picture that is scored, on the CPU in 8-bit steps; adds the time that the method took."""
+    corrupted = image * (1 - hole)
+    at_home = corrupted.to(method.device), hole.to(method.device)
+    _wait(method.device)
+    start = time.perf_counter()
+    filled = method.fill(*at_home, pairs)
+    _wait(method.device)
+    scores.seconds += time.perf_counter() - start
+    assert filled.shape == image.shape, f"{method.name} gave {tuple(filled.shape)} for {tuple(image.shape)}"
+    filled = to_8bit(filled.cpu())
+    assert method.raw or torch.equal(filled * (1 - hole), corrupted), f"{method.name} changed known pixels"
+    return filled
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def pixels(image: Tensor, hole: Tensor) -> bytes:
+    """What the hash of the pixels is made of: 8-bit photos and holes, picture by picture."""
+    parts = []
+    for picture, mask in zip(image, hole):
+        parts += [to_array(picture).tobytes(), np.packbits(mask[0].numpy() > 0.5).tobytes()]
+    return b"".join(parts)
+
+
+def _shown(plan: Plan, photos: int) -> set[Pair]:
+    """Pairs whose pictures are kept: photos evenly spread over each size group."""
+    shown: set[Pair] = set()
+    for group in dict.fromkeys(cell.group for cell in plan.cells):
+        pairs = [pair for cell in plan.cells if cell.group == group for pair in cell.pairs]
+        names = list(dict.fromkeys(pair.image for pair in pairs))
+        kept = {names[position] for position in chosen(len(names), photos)} if photos > 0 else set()
+        shown |= {pair for pair in pairs if pair.image in kept}
+    return shown
+
+
+def _grid_row(cell: Cell, pair: Pair, image: Tensor, hole: Tensor) -> GridRow:
+    corrupted = to_array(image)
+    corrupted[hole[0].numpy() > 0.5] = 255
+    return GridRow(f"{pair.image}  {cell.band} %", to_array(image), corrupted)
+
+
+def _collect(
+    methods: Sequence[Method],
+    plan: Plan,
+    metrics: Sequence[str],
+    results: dict[tuple[str, str, str], _Scores],
+    protocol: Protocol,
+) -> Evaluation:
+    records, images, code = [], [], commit()
+    for method in methods:
+        machine = hardware(method.device)
+        for cell in plan.cells:
+            scores = results[method.name, cell.group, cell.band]
+            for name in metrics:
+                values = scores.by_image.get(name, [])
+                records.append(
+                    Record(
+                        protocol=protocol,
+                        method=method.name,
+                        detail=method.detail,
+                        band=cell.band,
+                        group=cell.group,
+                        metric=name,
+                        value=scores.values.get(name),
+                        reason=scores.reasons.get(name),
+                        note=scores.notes.get(name),
+                        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                        interval=interval(values) if values else None,
+                        n=len(cell.pairs),
+                        seed=method.seed,
+                        commit=code,
+                        seconds=scores.seconds / len(cell.pairs),
+                        hardware=machine,
+                    )
+                )
+            for index, pair in enumerate(cell.pairs):
+                own = {name: values[index] for name, values in scores.by_image.items()}
+                images.append(
+                    ImageScores(method.name, cell.group, cell.band, pair.image, pair.mask, scores.missing[index], own)
+                )
+    return Evaluation(tuple(records), tuple(images))

@@ -1,0 +1,122 @@
+"""LPIPS v0.1 and v0.0 (Zhang et al. 2018): learned distance of deep features, on AlexNet, VGG-16 or SqueezeNet trunks.
+
+The networks are ours; the weights are the published ones: torchvision's trunks, read from files whose checksums are
+known (`cicm weights`), and the learned heads, which ship with this package. Without the trunk's file there is no LPIPS.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cicm.conventions import InputError
+from cicm.metrics.published import locate, published
+from cicm.metrics.trunks import Design, Trunk, alexnet, load_network, read_tensors, squeezenet, unit, vgg16
+
+TRUNKS: dict[str, tuple[Design, str]] = {
+    "alex": (Design(alexnet, unused=("classifier.",)), "alexnet"),
+    "vgg": (Design(vgg16, unused=("classifier.",)), "vgg16"),
+    "squeeze": (Design(squeezenet, unused=("classifier.",)), "squeezenet1_1"),
+}
+"""Name in LPIPS -> how the trunk is built, name of its file."""
+
+VERSIONS = ("0.1", "0.0")
+
+
+class LPIPS(nn.Module):
+    """The distance, given a trunk and its heads.
+
+    Args:
+        trunk: hands out L maps.
+        heads: L weights (C_l,), none negative.
+        version: "0.1"; "0.0" is the first release, which did not normalise the input (a known mistake, kept).
+
+    Raises:
+        InputError: heads that do not fit the trunk, or a negative weight.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, trunk: Trunk, heads: list[Tensor], version: str = "0.1") -> None:
+        super().__init__()
+        shapes = [tuple(head.shape) for head in heads]
+        if shapes != [(channels,) for channels in trunk.channels]:
+            raise InputError(f"the heads must have {trunk.channels} weights; got {shapes}.")
+        if any(bool((head < 0).any()) for head in heads):
+            raise InputError("the heads of LPIPS must not be negative; a negative weight makes it no distance.")
+        self.trunk = trunk
+        self.version = version
+        for index, head in enumerate(heads):
+            self.register_buffer(f"head{index}", head.view(1, -1, 1, 1))
+        # the ImageNet mean and deviation, moved to inputs in [-1, 1] and rounded, as the original has them
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+
+    def forward(self, composite: Float[Tensor, "B 3 H W"], image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:
+        """`sum_l mean_ij w_l . (u_l,ij(x) - u_l,ij(y))^2`, with unit-length features u (Eq. 1 of the LPIPS paper).
+
+        Args:
+            composite: (B, 3, H, W) in [0, 1]; brought to [-1, 1], which the published weights expect, by 2 x - 1.
+                Feeding [0, 1] straight in is a mistake that published tables contain.
+            image: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B,), at least 0; 0 for identical images; symmetric.
+        """
+        maps = zip(self._maps(composite), self._maps(image), strict=True)
+        layers = [
+            (self.get_buffer(f"head{index}") * (unit(x) - unit(y)).square()).sum(dim=1).mean(dim=(1, 2))
+            for index, (x, y) in enumerate(maps)
+        ]
+        return torch.stack(layers).sum(dim=0)
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
+        x = 2 * image - 1
+        return self.trunk((x - self.shift) / self.scale if self.version == "0.1" else x)
+
+
+def load_heads(net: str, version: str = "0.1") -> list[Float[Tensor, "C"]]:
+    """The learned heads of one LPIPS: one (C_l,) for each layer.
+
+    Raises:
+        InputError: unknown net or version; the package's file is damaged.
+
+    Example:
+        >>> [len(head) for head in load_heads("alex")]
+        [64, 192, 384, 256, 256]
+    """
+    _check_names(net, version)
+    tensors = read_tensors(locate(published("lpips-heads")))
+    prefix, ending = f"v{version}.{net}.lin", ".model.1.weight"
+    count = sum(name.startswith(prefix) for name in tensors)
+    return [tensors[f"{prefix}{index}{ending}"].flatten() for index in range(count)]
+
+
+def load_lpips(net: str = "vgg", version: str = "0.1", path: str | Path | None = None) -> LPIPS:
+    """LPIPS with its published weights.
+
+    Args:
+        net: "alex", "vgg" or "squeeze"; name it beside every figure, they are not comparable.
+        version: "0.1" or "0.0".
+        path: the trunk's file, or a folder with it; looked for otherwise.
+
+    Raises:
+        MissingWeights: the trunk's file is not on this machine.
+        InputError: unknown net or version; a file that is not the published one.
+    """
+    _check_names(net, version)
+    design, name = TRUNKS[net]
+    trunk = load_network(design, published(name), path)
+    assert isinstance(trunk, Trunk)
+    return LPIPS(trunk, load_heads(net, version), version).eval().requires_grad_(False)
+
+
+def _check_names(net: str, version: str) -> None:
+    if net not in TRUNKS:
+        raise InputError(f"unknown LPIPS network {net!r}; known are {', '.join(TRUNKS)}.")
+    if version not in VERSIONS:
+        raise InputError(f"unknown LPIPS version {version!r}; known are {', '.join(VERSIONS)}.")

@@ -1,0 +1,556 @@
+"""The metrics by name, with running state: `create("psnr")`, `update`, `compute`; and `Scores` for several at once.
+
+Every running metric rounds to 8 bits first, so that it scores what a saved file would show; `protocol` says
+everything that has to stand beside a figure.
+
+Images are scored on the device that they lie on. PyTorch lets convolutions run in TF32 on recent GPUs, which moves the
+fourth digit of the scores that use a network: figures that are compared should be made on the same kind of device.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cicm.conventions import InputError
+from cicm.metrics.frechet import FrechetStatistics, frechet_distance, kernel_distance
+from cicm.metrics.inception import NUM_FEATURES as NUM_INCEPTION_FEATURES
+from cicm.metrics.inception import FidInception, load_inception
+from cicm.metrics.lpips import TRUNKS, VERSIONS, load_lpips
+from cicm.metrics.pixels import PSNR_CAP_DB, check_pair, l1, psnr, ssim, to_8bit
+from cicm.metrics.published import PublishedFile, find, locate, missing, published
+from cicm.metrics.running import PerImageValues
+from cicm.metrics.squeeze import NUM_FEATURES as NUM_SQUEEZE_FEATURES
+from cicm.metrics.squeeze import load_squeeze_features, sqz_distance
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is.
+
+    Attributes:
+        name: what it is called everywhere.
+        better: whether higher or lower values are better.
+        per_image: True if every image has a value of its own; False if only a set of images has one.
+        unit: printed behind a value; empty for a pure number.
+        explain: one line for a person.
+        needs: names of the weights it needs, as `cicm weights` lists them.
+    """
+
+    name: str
+    better: Literal["higher", "lower"]
+    per_image: bool
+    unit: str
+    explain: str
+    needs: tuple[str, ...] = ()
+
+
+class Running(ABC):
+    """A metric that has seen some images.
+
+    Attributes:
+        metric: what it is.
+        protocol: the settings that belong beside a figure.
+    """
+
+    def __init__(self, metric: Metric, protocol: Mapping[str, Any], path: str | Path | None = None) -> None:
+        self.metric = metric
+        self.protocol = {**protocol, "rounded_to_8_bit": True}
+        self._path = path
+
+    def available(self) -> str | None:
+        """None if it can be computed here; otherwise the reason, in a sentence that says what to do."""
+        for file, path in self._files():
+            try:
+                if find(file, path) is None:
+                    return missing(file, path)
+                locate(file, path)
+            except InputError as error:
+                return str(error)
+        return None
+
+    def _files(self) -> list[tuple[PublishedFile, str | Path | None]]:
+        """The files it needs; an explicit path is that of the network, the heads of LPIPS come with the package."""
+        return [(published(name), None if name == "lpips-heads" else self._path) for name in self.metric.needs]
+
+    @torch.no_grad()
+    def update(self, composite: Tensor, image: Tensor) -> Float[Tensor, "B"] | None:
+        """Take in one batch.
+
+        Args:
+            composite: (B, 3, H, W) in [0, 1]; the repaired images.
+            image: (B, 3, H, W) in [0, 1]; the complete pictures, in the same order.
+
+        Returns:
+            (B,) float64, on the CPU, the values of these images; None for a metric that only a set of images has.
+
+        Raises:
+            InputError: shapes that differ, NaN, values outside [0, 1]; MissingWeights among them.
+        """
+        composite, image = check_pair(composite, image)
+        with torch.autocast(composite.device.type, enabled=False):  # scores are not the place to save time
+            return self._take(to_8bit(composite), to_8bit(image))
+
+    @property
+    @abstractmethod
+    def num_images(self) -> int:
+        """How many images it has seen."""
+
+    @abstractmethod
+    def compute(self) -> float:
+        """The value over all images seen. Raises InputError if there are too few."""
+
+    def merge(self, other: Running) -> None:
+        """Take in what another part of the run has seen (its images follow after ours); `other` stays as it is.
+
+        Raises:
+            InputError: another metric, or another protocol.
+        """
+        if other.metric != self.metric or other.protocol != self.protocol:
+            raise InputError(
+                f"only the same metric with the same protocol can be merged; got {other.metric.name} {other.protocol} "
+                f"into {self.metric.name} {self.protocol}."
+            )
+        self._merge(other)
+
+    @abstractmethod
+    def _take(self, composite: Tensor, image: Tensor) -> Tensor | None: ...
+
+    @abstractmethod
+    def _merge(self, other: Any) -> None: ...
+
+
+class PerImage(Running):
+    """A metric that every image has for itself; the mean over images is its value.
+
+    Attributes:
+        seen: the values so far, for intervals and paired comparisons.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        load: Callable[[], Callable[[Tensor, Tensor], Tensor]],
+        protocol: Mapping[str, Any],
+        path: str | Path | None = None,
+    ) -> None:
+        super().__init__(metric, protocol, path)
+        self._load = load
+        self._score: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.seen = PerImageValues()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_score": None}  # a network doesn't travel to another process; it is loaded there
+
+    @property
+    def num_images(self) -> int:
+        return len(self.seen)
+
+    def compute(self) -> float:
+        return self.seen.mean()
+
+    def _take(self, composite: Tensor, image: Tensor) -> Tensor:
+        if self._score is None:  # networks are loaded when the first images come
+            self._score = self._load()
+        values = self._score(composite, image).cpu().double()
+        self.seen.append(values)
+        return values
+
+    def _merge(self, other: PerImage) -> None:
+        self.seen.merge(other.seen)
+
+
+class FrechetBetweenSets(Running):
+    """Frechet distance between the features of all composites and those of all images.
+
+    With fewer images than features the covariances are singular: the figure is then far too high and means something
+    only beside figures at the same number of images. `compute` warns, or refuses if `strict`; `note` says it in a line.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        load: Callable[[torch.device], Callable[[Tensor], Tensor]],
+        num_features: int,
+        protocol: Mapping[str, Any],
+        path: str | Path | None = None,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(metric, protocol, path)
+        self._load = load
+        self.composites = FrechetStatistics(num_features)
+        self.images = FrechetStatistics(num_features)
+        self.strict = strict
+
+    @property
+    def num_images(self) -> int:
+        return self.composites.num_images
+
+    @property
+    def note(self) -> str:
+        """The number of images, and a warning where it is below the number of features."""
+        count, features = self.num_images, self.composites.num_features
+        if count >= features:
+            return f"N={count}"
+        return f"N={count} < {features} features: biased upwards, comparable only at the same N"
+
+    def compute(self) -> float:
+        if self.num_images < self.composites.num_features:
+            if self.strict:
+                raise InputError(
+                    f"{self.metric.name}: {self.note}. Score more images, or use create(..., strict=False)."
+                )
+            warnings.warn(f"{self.metric.name}: {self.note}", stacklevel=2)
+        x, y = self.composites, self.images
+        return frechet_distance(x.mean.cpu(), x.covariance().cpu(), y.mean.cpu(), y.covariance().cpu())
+
+    def _take(self, composite: Tensor, image: Tensor) -> None:
+        features = self._load(composite.device)
+        self.composites.update(features(composite))
+        self.images.update(features(image))
+
+    def _merge(self, other: FrechetBetweenSets) -> None:
+        self.composites.merge(other.composites)
+        self.images.merge(other.images)
+
+
+class KernelBetweenSets(Running):
+    """Unbiased kernel distance between the features of all composites and those of all images, times 1000.
+
+    The features are kept: 2 kB an image and side.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        load: Callable[[torch.device], Callable[[Tensor], Tensor]],
+        protocol: Mapping[str, Any],
+        path: str | Path | None = None,
+    ) -> None:
+        super().__init__(metric, protocol, path)
+        self._load = load
+        self._composites: list[Tensor] = []
+        self._images: list[Tensor] = []
+
+    @property
+    def num_images(self) -> int:
+        return sum(map(len, self._composites))
+
+    @property
+    def note(self) -> str:
+        """The number of images."""
+        return f"N={self.num_images}"
+
+    def compute(self) -> float:
+        if not self._composites:
+            raise InputError("a kernel distance needs at least 2 images on each side; got none. Call update first.")
+        return 1000 * kernel_distance(torch.cat(self._composites), torch.cat(self._images))
+
+    def _take(self, composite: Tensor, image: Tensor) -> None:
+        features = self._load(composite.device)
+        self._composites.append(features(composite).cpu())
+        self._images.append(features(image).cpu())
+
+    def _merge(self, other: KernelBetweenSets) -> None:
+        self._composites.extend(other._composites)
+        self._images.extend(other._images)
+
+
+# -- the metrics -----------------------------------------------------------------------------------------------------
+
+_SQZ = "SqueezeNet v1.1 (keras-squeezenet, ImageNet)"
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", "higher", True, "dB", "peak signal-to-noise ratio on RGB, at most 100 dB"),
+        Metric("ssim", "higher", True, "", "structural similarity on RGB, uniform 7x7 window as in scikit-image"),
+        Metric("l1", "lower", True, "%", "mean absolute difference x 100"),
+        Metric(
+            "sqz-distance",
+            "lower",
+            True,
+            "",
+            f"distance of deep features, {_SQZ}; no learned heads, not LPIPS",
+            needs=("sqz-features",),
+        ),
+        Metric(
+            "sqz-frechet",
+            "lower",
+            False,
+            "",
+            f"Frechet distance of pooled features (512), {_SQZ}; not FID; depends on the number of images",
+            needs=("sqz-features",),
+        ),
+        Metric(
+            "sqz-kernel",
+            "lower",
+            False,
+            "x 1e-3",
+            f"unbiased kernel distance of pooled features, {_SQZ}; not KID; fit for few images",
+            needs=("sqz-features",),
+        ),
+        Metric(
+            "lpips-alex",
+            "lower",
+            True,
+            "",
+            "LPIPS on AlexNet, v0.1 unless said otherwise",
+            needs=("lpips-heads", "alexnet"),
+        ),
+        Metric(
+            "lpips-vgg",
+            "lower",
+            True,
+            "",
+            "LPIPS on VGG-16, v0.1 unless said otherwise",
+            needs=("lpips-heads", "vgg16"),
+        ),
+        Metric(
+            "lpips-squeeze",
+            "lower",
+            True,
+            "",
+            "LPIPS on SqueezeNet, v0.1 unless said otherwise",
+            needs=("lpips-heads", "squeezenet1_1"),
+        ),
+        Metric(
+            "fid",
+            "lower",
+            False,
+            "",
+            "Frechet Inception distance, pytorch-fid's network and resize; depends on the number of images",
+            needs=("fid-inception",),
+        ),
+    )
+}
+"""Name -> what it is; the order is that of the columns of a table."""
+
+
+def _itself(score: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return score
+
+
+def _psnr() -> Running:
+    protocol = {"color": "RGB", "data_range": 1, "cap_db": PSNR_CAP_DB}
+    return PerImage(METRICS["psnr"], partial(_itself, psnr), protocol)
+
+
+def _ssim(
+    *,
+    window: str = "uniform",
+    size: int | None = None,
+    sigma: float = 1.5,
+    sample_covariance: bool = True,
+) -> Running:
+    score = partial(ssim, window=window, size=size, sigma=sigma, sample_covariance=sample_covariance)
+    protocol: dict[str, Any] = {
+        "color": "RGB, mean over channels",
+        "data_range": 1,
+        "window": window,
+        "size": size or (7 if window == "uniform" else 11),
+        "sample_covariance": sample_covariance,
+    }
+    if window == "gaussian":
+        protocol["sigma"] = sigma
+    return PerImage(METRICS["ssim"], partial(_itself, score), protocol)
+
+
+def _l1() -> Running:
+    protocol = {"color": "RGB", "scale": "mean |d| x 100 over the whole image"}
+    return PerImage(METRICS["l1"], partial(_itself, l1), protocol)
+
+
+def _load_sqz_distance(path: str | Path | None) -> Callable[[Tensor, Tensor], Tensor]:
+    network = load_squeeze_features(path)
+    return lambda composite, image: sqz_distance(composite.float(), image.float(), network.to(image.device))
+
+
+def _sqz_distance(*, path: str | Path | None = None) -> Running:
+    protocol = {"network": _SQZ, "layers": 7, "heads": "none"}
+    return PerImage(METRICS["sqz-distance"], partial(_load_sqz_distance, path), protocol, path)
+
+
+def _squeeze_pooled(path: str | Path | None, device: torch.device) -> Callable[[Tensor], Tensor]:
+    network = load_squeeze_features(path).to(device)
+    return lambda image: network.pooled(image.float())
+
+
+def _sqz_frechet(*, path: str | Path | None = None, strict: bool = False) -> Running:
+    protocol = {"network": _SQZ, "features": f"last map, pooled, {NUM_SQUEEZE_FEATURES}", "resize": "none"}
+    load = partial(_squeeze_pooled, path)
+    return FrechetBetweenSets(METRICS["sqz-frechet"], load, NUM_SQUEEZE_FEATURES, protocol, path, strict)
+
+
+def _sqz_kernel(*, path: str | Path | None = None) -> Running:
+    protocol = {
+        "network": _SQZ,
+        "features": f"last map, pooled, {NUM_SQUEEZE_FEATURES}",
+        "resize": "none",
+        "kernel": "(x.y/D + 1)^3, unbiased, all images at once, x 1000",
+    }
+    return KernelBetweenSets(METRICS["sqz-kernel"], partial(_squeeze_pooled, path), protocol, path)
+
+
+def _load_lpips(net: str, version: str, path: str | Path | None) -> Callable[[Tensor, Tensor], Tensor]:
+    network = load_lpips(net, version, path)
+    return lambda composite, image: network.to(image.device)(composite.float(), image.float())
+
+
+def _lpips(net: str, *, version: str = "0.1", path: str | Path | None = None) -> Running:
+    if version not in VERSIONS:
+        raise InputError(f"unknown LPIPS version {version!r}; known are {', '.join(VERSIONS)}.")
+    protocol = {"network": f"torchvision {TRUNKS[net][1]}", "version": version, "input": "[-1, 1]"}
+    return PerImage(METRICS[f"lpips-{net}"], partial(_load_lpips, net, version, path), protocol, path)
+
+
+@lru_cache(maxsize=1)
+def _inception(path: str | Path | None) -> FidInception:
+    return load_inception(path)
+
+
+def _inception_pooled(path: str | Path | None, device: torch.device) -> Callable[[Tensor], Tensor]:
+    network = _inception(path).to(device)
+    return lambda image: network(image.float())
+
+
+def _fid(*, path: str | Path | None = None, strict: bool = False) -> Running:
+    protocol = {
+        "network": published("fid-inception").filename,
+        "features": f"pooled, {NUM_INCEPTION_FEATURES}",
+        "resize": "299, bilinear, align_corners=False, no antialiasing (pytorch-fid)",
+    }
+    load = partial(_inception_pooled, path)
+    return FrechetBetweenSets(METRICS["fid"], load, NUM_INCEPTION_FEATURES, protocol, path, strict)
+
+
+_BUILDERS: dict[str, Callable[..., Running]] = {
+    "psnr": _psnr,
+    "ssim": _ssim,
+    "l1": _l1,
+    "sqz-distance": _sqz_distance,
+    "sqz-frechet": _sqz_frechet,
+    "sqz-kernel": _sqz_kernel,
+    **{f"lpips-{net}": partial(_lpips, net) for net in TRUNKS},
+    "fid": _fid,
+}
+assert _BUILDERS.keys() == METRICS.keys()
+
+
+def create(name: str, **options: Any) -> Running:
+    """A running metric that has seen no image.
+
+    Args:
+        name: one of METRICS.
+        options: of the metric: `window`, `size`, `sigma`, `sample_covariance` of ssim; `version` of the LPIPS;
+            `path`, a file or folder of weights, of all that need one; `strict` of the Frechet distances, which
+            refuses too few images.
+
+    Raises:
+        InputError: unknown name or option; the nearest known one is named.
+
+    Example:
+        >>> metric = create("l1")
+        >>> metric.update(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.2))
+        tensor([20.], dtype=torch.float64)
+        >>> round(metric.compute(), 4), metric.metric.unit
+        (20.0, '%')
+    """
+    if name not in METRICS:
+        close = get_close_matches(name, METRICS, n=1)
+        hint = f"did you mean {close[0]!r}? Known are" if close else "known are"
+        raise InputError(f"unknown metric {name!r}; {hint} {', '.join(METRICS)}.")
+    known = [
+        option.name
+        for option in inspect.signature(_BUILDERS[name]).parameters.values()
+        if option.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    if unknown := sorted(options.keys() - set(known)):
+        raise InputError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}.")
+    return _BUILDERS[name](**options)
+
+
+class Scores:
+    """Several metrics at once, over the same images.
+
+    Args:
+        names: of METRICS.
+        options: options of some of them by name, as in `create`.
+
+    Attributes:
+        running: name -> running metric, for those that can be computed here.
+        unavailable: name -> why not, for the others. They are never replaced and never left out in silence.
+
+    Example:
+        >>> scores = Scores(["psnr", "l1"])
+        >>> black, grey = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.2)
+        >>> [f"{value:.2f}" for value in scores.update(black, grey)["l1"]]
+        ['20.00', '20.00']
+        >>> {name: round(value, 3) for name, value in scores.compute().items()}
+        {'psnr': 13.979, 'l1': 20.0}
+    """
+
+    def __init__(self, names: Iterable[str], options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.names = list(dict.fromkeys(names))
+        options = options or {}
+        if foreign := sorted(options.keys() - set(self.names)):
+            raise InputError(f"options for metrics that were not asked for: {', '.join(foreign)}.")
+        self.running: dict[str, Running] = {}
+        self.unavailable: dict[str, str] = {}
+        for name in self.names:
+            metric = create(name, **options.get(name, {}))
+            if (reason := metric.available()) is None:
+                self.running[name] = metric
+            else:
+                self.unavailable[name] = reason
+
+    def update(self, composite: Tensor, image: Tensor) -> dict[str, list[float]]:
+        """Take in one batch.
+
+        Args:
+            composite: (B, 3, H, W) in [0, 1]; the repaired images.
+            image: (B, 3, H, W) in [0, 1]; the complete pictures, in the same order.
+
+        Returns:
+            Name -> one value for each image; without the metrics that only a set has.
+
+        Raises:
+            InputError: as `Running.update`; then no metric has taken in anything.
+        """
+        check_pair(composite, image)
+        values = {}
+        for name, metric in self.running.items():
+            if (scored := metric.update(composite, image)) is not None:
+                values[name] = scored.tolist()
+        return values
+
+    def compute(self) -> dict[str, float]:
+        """Name -> value over all images, for the metrics that can be computed here."""
+        return {name: metric.compute() for name, metric in self.running.items()}
+
+    def protocol(self) -> dict[str, dict[str, Any]]:
+        """Name -> the settings that belong beside its figure."""
+        return {name: deepcopy(metric.protocol) for name, metric in self.running.items()}
+
+    def merge(self, other: Scores) -> None:
+        """Take in what another part of the run has seen; `other` stays as it is.
+
+        Raises:
+            InputError: other metrics or protocols.
+        """
+        if other.running.keys() != self.running.keys():
+            raise InputError(f"cannot merge scores of {', '.join(other.running)} into {', '.join(self.running)}.")
+        for name, metric in self.running.items():
+            metric.merge(other.running[name])

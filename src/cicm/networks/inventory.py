@@ -1,0 +1,90 @@
+"""What is said of a network before it runs: parameters, multiply-adds, sites, size rule, paper."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cicm.networks.contract import FeatureSite, SizeRule
+from cicm.networks.registry import create, maker
+
+PAPER = re.compile(r'"(?P<title>[^"]+)"\s+\((?P<venue>[^()]*\d{4})\)')
+"""How the docstring of a network's file names its paper: "Title" (venue year)."""
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """Args:
+    name: as registered.
+    parameters: how many.
+    multiply_adds: of one image of `pixels`, counted on the operators that run.
+    pixels: (height, width) that they were counted at.
+    sites: as declared.
+    size: the sizes it takes.
+    paper: title, venue and year; empty if the file names none.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    pixels: tuple[int, int]
+    sites: tuple[FeatureSite, ...]
+    size: SizeRule
+    paper: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "name": self.name,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "pixels": list(self.pixels),
+            "sites": [{"name": s.name, "channels": s.channels, "stride": s.stride} for s in self.sites],
+            "size": {"multiple_of": self.size.multiple_of, "minimum": self.size.minimum},
+            "paper": self.paper,
+        }
+
+
+def facts(name: str, side: int = 256, **options: Any) -> NetworkFacts:
+    """Count a registered network without allocating it.
+
+    Args:
+        name: one of `cicm.networks.names()`.
+        side: of the square image for the multiply-adds; enlarged to what the network takes.
+        options: the network's own.
+
+    Raises:
+        InputError: an unknown name or option.
+
+    Example:
+        >>> round(facts("unet").parameters / 1e6, 1), facts("unet").sites[-1].name
+        (25.8, 'bottom')
+    """
+    with torch.device("meta"):
+        network = create(name, **options).eval()
+        height, width = network.size.nearest(side, side)
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter:
+            network(torch.empty(1, 3, height, width), torch.empty(1, 1, height, width))
+    return NetworkFacts(
+        name,
+        sum(p.numel() for p in network.parameters()),
+        counter.get_total_flops() // 2,  # the counter takes a multiply-add for two operations
+        (height, width),
+        network.sites,
+        network.size,
+        paper(name),
+    )
+
+
+def paper(name: str) -> str:
+    """The paper that the network's file names; empty if it names none."""
+    text = inspect.getdoc(sys.modules[maker(name).__module__]) or ""
+    match = PAPER.search(text)
+    return f"{' '.join(match['title'].split())} ({match['venue']})" if match else ""

@@ -1,0 +1,132 @@
+"""From the `[data]` section to batches for training and to a fixed set for validation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cicm.conventions import InputError
+from cicm.data.datasets import TrainingPhotos, to_image
+from cicm.data.folders import find_images, image_size
+from cicm.data.generators import HoleGenerator
+from cicm.data.loading import TrainingStream
+from cicm.training.config import DataConfig
+
+VALIDATION_SEED = 1_000_003  # holes and crops of validation are the same for every run, whatever its seed
+
+
+def training_photos(data: DataConfig) -> list[Path]:
+    """The training photos that a recipe asks for.
+
+    Raises:
+        InputError: no folder, no photo, or none that fits `match`.
+    """
+    paths = _matching(find_images(data.train), Path(data.train), data.match)
+    return evenly(paths, data.limit) if data.limit else paths
+
+
+def training_stream(
+    data: DataConfig, paths: Sequence[Path], seed: int, *, rank: int, world: int, pin_memory: bool = False
+) -> TrainingStream:
+    """Batches of one rank; together the ranks see `data.batch_size` images per step.
+
+    Raises:
+        InputError: the batch does not divide over the ranks, or a setting that the data set refuses.
+    """
+    if data.batch_size % world:
+        raise InputError(f"data.batch_size must be a multiple of the {world} devices; got {data.batch_size}.")
+    photos = TrainingPhotos(
+        paths,
+        data.crop,
+        HoleGenerator(data.bands, data.kinds, data.border),
+        seed=seed,
+        scale=data.scale,
+        native=data.native,
+        flip=data.flip,
+        small=data.small,
+        on_error=data.on_error,
+        cache_mb=data.cache_mb,
+    )
+    own = data.batch_size // world
+    return TrainingStream(photos, own, seed, rank=rank, world=world, workers=data.workers, pin_memory=pin_memory)
+
+
+def photo_hash(paths: Sequence[Path], root: str | Path) -> str:
+    """A digest of the photos' names below their folder, in order: what a resumed run must find again.
+
+    Example:
+        >>> photo_hash([Path("a/x.jpg")], "a") == photo_hash([Path("b/x.jpg")], "b")
+        True
+    """
+    names = "\n".join(path.relative_to(root).as_posix() for path in paths)
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def evenly(paths: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` of them, spread evenly over the list.
+
+    Example:
+        >>> [p.name for p in evenly([Path(c) for c in "abcdef"], 3)]
+        ['a', 'c', 'e']
+    """
+    if count >= len(paths):
+        return list(paths)
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The same crops with the same holes at each validation; every photo once per band.
+
+    Args:
+        images: (n, 3, h, w) uint8.
+        holes: band -> (n, 1, h, w) bool, True = missing.
+    """
+
+    images: Tensor
+    holes: dict[str, Tensor]
+
+    def batches(self, band: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(image (b, 3, h, w) in [0, 1], hole (b, 1, h, w)) of a band."""
+        for image, hole in zip(self.images.split(size), self.holes[band].split(size), strict=True):
+            yield image.float() / 255, hole.float()
+
+
+def validation_set(data: DataConfig, count: int) -> ValidationSet:
+    """Read the validation photos: `count` of those that are large enough, cropped without reducing or mirroring.
+
+    Raises:
+        InputError: no folder, no photo, none large enough, or one that cannot be read.
+    """
+    paths = _matching(find_images(data.val), Path(data.val), data.match)
+    large = [path for path in paths if min(image_size(path)) >= data.crop]
+    if not large:
+        raise InputError(f"no photo in {data.val} has {data.crop}x{data.crop} pixels or more. Use a smaller data.crop.")
+    images: list[np.ndarray] = []
+    holes: dict[str, Tensor] = {}
+    for band in data.bands:
+        generator = HoleGenerator([band], data.kinds, data.border)
+        photos = TrainingPhotos(
+            evenly(large, count), data.crop, generator, seed=VALIDATION_SEED, scale=(1.0, 1.0), native=1.0, flip=False
+        )
+        drawn = [photos.draw(index) for index in range(len(photos))]
+        images = [image for image, _, _ in drawn]  # the same for each band: a crop does not depend on the hole
+        holes[band] = torch.stack([hole for _, hole, _ in drawn]) > 0.5
+    pixels = (to_image(np.stack(images)) * 255).round().to(torch.uint8)
+    return ValidationSet(pixels, holes)
+
+
+def _matching(paths: list[Path], root: Path, patterns: Sequence[str]) -> list[Path]:
+    if not patterns:
+        return paths
+    kept = [path for path in paths if any(fnmatch(path.relative_to(root).as_posix(), p) for p in patterns)]
+    if not kept:
+        raise InputError(f"no photo in {root} fits data.match = {list(patterns)}; the first there is {paths[0].name}.")
+    return kept

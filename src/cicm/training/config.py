@@ -1,0 +1,169 @@
+"""What a training run is made of, as plain numbers: the sections of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from cicm.assembly import ModelConfig
+from cicm.conventions import BANDS, InputError
+from cicm.objectives import ObjectiveConfig
+
+Precision = Literal["32-true", "64-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The `[data]` section: which photos, how they are cut and what is missing.
+
+    Args:
+        train, val: folders of photos, searched through all their levels.
+        match: patterns such as `coco-*`; only photos whose path below the folder fits one of them. Empty: all.
+        limit: use only so many training photos, evenly spread over the folder; 0 uses all.
+        crop: side of the square crops, pixels.
+        batch_size: images of one optimizer step, over all devices and all micro-batches together.
+        scale: least and largest factor by which a photo is reduced before it is cropped; 0: down to the whole photo.
+        native: share of the crops that are cut out without reducing.
+        flip: mirror half of the photos left to right.
+        small: what a photo smaller than the crop does: `error`, `skip` or `enlarge`.
+        bands: the shares of missing image that holes are drawn from, evenly.
+        kinds: kinds of generated holes, see `cicm.data.generators.KINDS`.
+        border: share of the holes that keep a free border.
+        on_error: `stop` at a photo that cannot be read, or `skip` it; skipped ones are counted and reported.
+        workers: processes that read photos ahead; 0 reads in the training process. The samples do not depend on it.
+        cache_mb: memory for decoded photos.
+    """
+
+    train: str = "data/train"
+    val: str = "data/val"
+    match: tuple[str, ...] = ()
+    limit: int = 0
+    crop: int = 256
+    batch_size: int = 8
+    scale: tuple[float, float] = (0.0, 1.0)
+    native: float = 0.5
+    flip: bool = True
+    small: Literal["error", "skip", "enlarge"] = "error"
+    bands: tuple[str, ...] = tuple(BANDS)
+    kinds: tuple[str, ...] = ("strokes", "blobs", "boxes", "mixed")
+    border: float = 0.4
+    on_error: Literal["stop", "skip"] = "stop"
+    workers: int = 1
+    cache_mb: float = 512.0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "crop", "batch_size")
+        _at_least(self, 0, "workers", "cache_mb", "limit")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The `[training]` section: how long, how fast, how exact.
+
+    Args:
+        steps: optimizer steps of the whole run.
+        lr: highest learning rate, reached after `warmup_steps`, falling along a cosine to `lr_last` at the end.
+        lr_last: learning rate of the last step, as a share of `lr`.
+        betas, weight_decay: of AdamW.
+        discriminator_lr: constant learning rate of the discriminator; used where the adversarial weight is above 0.
+        discriminator_width: channels of the discriminator's first layer.
+        ema_decay: of the averaged weights, which are validated and written; 0 averages nothing.
+        precision: `bf16-mixed` runs the networks in bfloat16 with float32 weights, on CPU and GPU.
+        grad_clip: largest norm of the gradient; 0 clips nothing.
+        accumulate: micro-batches per optimizer step; the result is that of the whole batch.
+        channels_last: memory layout of images and weights; faster for convolutions in bfloat16.
+        compile: run the model through torch.compile.
+        deterministic: refuse operations without a deterministic form; a CPU is deterministic without it.
+        seed: of weights, photos, crops, holes and seeding.
+        log_every_steps, save_every_steps, validate_every_steps: 0 never does it (the end of the run always does).
+        val_images: photos of the validation folder that are scored, each once per band.
+        grid_images: of these, how many are drawn in the grid, per band.
+        tensorboard: write TensorBoard files as well (extra `tensorboard`).
+        init: a weights file to begin from instead of random weights; its memory comes along. Empty: random weights.
+        memory_seed_step: the step before which the memories are seeded; until then they change nothing.
+        memory_seed_batches: batches whose complete regions the memories are seeded from.
+        memory_reseed_every_steps: starved sets and contexts are moved to living regions so often; 0 never.
+        memory_reseed_until: share of the run after which nothing is reseeded any more, so that the end is calm.
+    """
+
+    steps: int = 100_000
+    lr: float = 2e-4
+    lr_last: float = 0.01
+    warmup_steps: int = 500
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    discriminator_lr: float = 1e-4
+    discriminator_width: int = 64
+    ema_decay: float = 0.999
+    precision: Precision = "bf16-mixed"
+    grad_clip: float = 1.0
+    accumulate: int = 1
+    channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = False
+    seed: int = 0
+    log_every_steps: int = 50
+    save_every_steps: int = 500
+    validate_every_steps: int = 2000
+    val_images: int = 64
+    grid_images: int = 4
+    tensorboard: bool = False
+    init: str = ""
+    memory_seed_step: int = 0
+    memory_seed_batches: int = 4
+    memory_reseed_every_steps: int = 100
+    memory_reseed_until: float = 0.8
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "steps", "accumulate", "val_images", "memory_seed_batches", "discriminator_width")
+        _at_least(self, 0, "warmup_steps", "weight_decay", "grad_clip", "log_every_steps", "save_every_steps")
+        _at_least(self, 0, "validate_every_steps", "grid_images", "lr", "lr_last", "discriminator_lr", "seed")
+        _at_least(self, 0, "memory_seed_step", "memory_reseed_every_steps", "memory_reseed_until")
+        _one_of(self, "precision", get_args(Precision))
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"training.ema_decay must be in [0, 1); got {self.ema_decay}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"training.betas must be two numbers in [0, 1); got {self.betas}.")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers, apart from the photos themselves."""
+
+    model: ModelConfig
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+# What a resumed run may change, because no step's numbers depend on it.
+FREE_KEYS = frozenset(
+    {
+        "data.workers",
+        "data.cache_mb",
+        "data.train",  # the photos themselves are compared by their names, see batches.photo_hash
+        "data.val",
+        "training.log_every_steps",
+        "training.save_every_steps",
+        "training.validate_every_steps",
+        "training.val_images",
+        "training.grid_images",
+        "training.tensorboard",
+    }
+)
+
+
+def _section(config: Any) -> str:
+    return type(config).__name__.removesuffix("Config").lower()
+
+
+def _at_least(config: Any, low: float, *names: str) -> None:
+    assert set(names) <= {f.name for f in fields(config)}
+    for name in names:
+        if not getattr(config, name) >= low:
+            raise InputError(f"{_section(config)}.{name} must be at least {low}; got {getattr(config, name)}.")
+
+
+def _one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
+    if getattr(config, name) not in known:
+        raise InputError(f"{_section(config)}.{name} must be one of {', '.join(known)}; got {getattr(config, name)!r}.")

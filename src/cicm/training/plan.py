@@ -1,0 +1,96 @@
+"""What a run would be, in words, before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cicm.assembly import MemoryInpainter, build
+from cicm.data.folders import find_images
+from cicm.networks.discriminators import PatchDiscriminator
+from cicm.training.batches import training_photos
+from cicm.training.config import RunConfig
+
+MIB = 2**20
+
+
+def describe_plan(config: RunConfig, output: Path) -> str:
+    """Model, sites, photos, steps and an estimate of the memory, as lines of text; writes nothing.
+
+    Raises:
+        InputError: everything that the run itself would refuse about model and photos.
+    """
+    data, training = config.data, config.training
+    photos = training_photos(data)
+    model = build(config.model)
+    model.network.size.check(data.crop, data.crop)
+    micro = data.batch_size // training.accumulate
+    weights = sum(p.numel() for p in model.parameters())
+    judge = 0
+    if config.objective.weights.adversarial:
+        judge = sum(p.numel() for p in PatchDiscriminator(width=training.discriminator_width).parameters())
+    lines = [
+        ("network", f"{config.model.network} {config.model.options or ''}, {_millions(weights)} parameters"),
+        *[("memory", _memory_line(model, site)) for site in model.memories],
+        *([("discriminator", f"{_millions(judge)} parameters")] if judge else []),
+        ("training photos", f"{len(photos)} in {data.train}"),
+        ("validation photos", f"{min(training.val_images, len(find_images(data.val)))} of those in {data.val}"),
+        ("crops", f"{data.crop}x{data.crop}, holes of {', '.join(data.bands)} percent"),
+        (
+            "steps",
+            f"{training.steps} of {data.batch_size} images ({training.accumulate} x {micro}), "
+            f"{training.steps * data.batch_size / len(photos):.1f} times every photo",
+        ),
+        ("precision", training.precision),
+        ("memory needed", _bytes_line(config, model, judge, micro)),
+        ("output", f"{output}{' (exists)' if output.exists() else ''}; nothing was written"),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def activation_bytes(model: MemoryInpainter, crop: int, batch: int, precision: str) -> int:
+    """What the backward of one micro-batch keeps: measured on one image, times the batch."""
+    kept: dict[int, int] = {}
+    own = {p.data_ptr() for p in model.parameters()}
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    image = torch.rand(1, 3, crop, crop)
+    hole = torch.zeros(1, 1, crop, crop)
+    hole[..., : crop // 2] = 1
+    half = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
+    with half, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = model(image * (1 - hole), hole)
+    del output
+    return sum(kept.values()) * batch
+
+
+def _memory_line(model: MemoryInpainter, site: str) -> str:
+    memory: Any = model.memories[site]
+    place = model.network.site(site)
+    c = memory.config
+    size = f"{c.sets} sets x {c.contexts} contexts x {place.channels} channels"
+    return f"at {site}: {size}, one cell = {place.stride} pixels"
+
+
+def _bytes_line(config: RunConfig, model: MemoryInpainter, judge: int, micro: int) -> str:
+    numbers = sum(t.numel() for t in model.state_dict().values())
+    copies = 4 + bool(config.training.ema_decay)  # weights, gradients, two moments of Adam, average
+    fixed = 4 * (numbers * copies + judge * 4)
+    activations = activation_bytes(model, config.data.crop, micro, config.training.precision)
+    total = (fixed + activations + config.data.cache_mb * 1e6) / MIB
+    return (
+        f"about {total:.0f} MiB: weights and optimizer {fixed / MIB:.0f}, activations {activations / MIB:.0f}, "
+        f"photos up to {config.data.cache_mb * 1e6 / MIB:.0f}; and torch itself"
+    )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M"

@@ -1,0 +1,375 @@
+"""One optimizer step: terms, gradients, and the single commit of the memories.
+
+Micro-batches give the whole batch's step. A term that looks at the batch as a whole (the memory's pending state of
+Eq. 8, the expectations of Eq. 6) is evaluated once per micro-batch, each time over all of them, with every part but its
+own held constant: the partial gradients add up to the whole one. That takes a first pass without gradients, in which
+each micro-batch's part is computed; it is only made when there are micro-batches and such a term has a weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cicm.assembly import Inpainting, MemoryInpainter
+from cicm.memory import MemoryRead, MemoryState, pixel_ratio, ratio_error
+from cicm.objectives import ObjectiveConfig, discriminator_loss, generator_loss, reconstruction, weighted_total
+from cicm.ops import complete_cells, missing_share
+from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
+
+Batch = Mapping[str, Tensor]
+"""`image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing."""
+
+
+class TrainingStopped(RuntimeError):
+    """A number stopped being one; the message names the term and the step. The weights are those before the step."""
+
+
+@dataclass
+class Players:
+    """What a step changes.
+
+    Args:
+        model: as the engine wrapped it (data-parallel, precision); called for every forward.
+        optimizer: of its parameters.
+        bare: the model inside, with the memories.
+        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
+    """
+
+    model: Any
+    optimizer: Any
+    bare: MemoryInpainter
+    discriminator: Any = None
+    discriminator_optimizer: Any = None
+    bare_discriminator: nn.Module | None = None
+
+
+class Stepped(NamedTuple):
+    """What a step did.
+
+    Args:
+        numbers: the terms before weighting, `loss` (their weighted total), `gradient` (its norm before clipping) and,
+            with one, the `discriminator`'s loss; means over the ranks.
+        parts: what this rank's micro-batches gave to the memories.
+    """
+
+    numbers: dict[str, float]
+    parts: list[Part]
+
+
+class Part(NamedTuple):
+    """What a micro-batch gives to the terms that look at the whole batch.
+
+    Args:
+        reads: site -> the last visit's read.
+        complete: site -> (N,), which of its regions no missing pixel touches.
+        result: (B, 3, H, W), the composite, which the discriminator sees.
+    """
+
+    reads: dict[str, MemoryRead]
+    complete: dict[str, Tensor]
+    result: Tensor
+
+    def detached(self) -> Part:
+        reads = {site: MemoryRead(*(t.detach() for t in read)) for site, read in self.reads.items()}
+        return Part(reads, self.complete, self.result.detach())
+
+
+def split(batch: Batch, count: int) -> list[Batch]:
+    """A batch as `count` micro-batches of equal size.
+
+    Example:
+        >>> [len(part["hole"]) for part in split({"hole": torch.zeros(6, 1, 2, 2)}, 3)]
+        [2, 2, 2]
+    """
+    pieces = {name: value.chunk(count) for name, value in batch.items()}
+    assert all(len(p) == count and p[0].shape == p[-1].shape for p in pieces.values()), "the batch must divide evenly"
+    return [{name: value[i] for name, value in pieces.items()} for i in range(count)]
+
+
+def part_of(output: Inpainting, batch: Batch, model: MemoryInpainter) -> Part:
+    """What this forward gives to the terms of the whole batch."""
+    reads, complete = {}, {}
+    for site, visits in output.reads.items():
+        reads[site] = visits[-1]  # a recurrent network reads at each visit and writes once, from the last
+        share = missing_share(batch["hole"], tuple(visits[-1].features.shape[-2:]))  # type: ignore[arg-type]
+        complete[site] = complete_cells(share, model.memories[site].config.complete_tolerance)  # type: ignore[union-attr, arg-type]
+    return Part(reads, complete, output.composite)
+
+
+def complete_regions(parts: Sequence[Part], site: str) -> Tensor:
+    """(N, C): the complete regions of a site, outside the graph, in the order of the batch."""
+    return torch.cat([part.reads[site].regions[part.complete[site]] for part in parts]).detach()
+
+
+def own_terms(output: Inpainting, batch: Batch, objective: ObjectiveConfig, portions: int = 1) -> dict[str, Tensor]:
+    """Terms of which the whole batch's is the mean over its portions: `inpaint` (Eq. 5), with memories `ratio` (Eq. 7).
+
+    Args:
+        portions: into how many equal parts the whole batch was cut, over ranks and micro-batches. The printed sum over
+            regions is a sum over all of them, so that a portion's own counts so many times in the mean.
+    """
+    image, hole = batch["image"], batch["hole"]
+    look: dict[str, Any] = {"norm": objective.norm, "hole_weight": objective.hole_weight}
+    terms = {"inpaint": reconstruction(output.prediction.image, image, hole, **look)}
+    errors = []
+    for visits in output.reads.values():
+        size: tuple[int, int] = tuple(visits[0].features.shape[-2:])  # type: ignore[assignment]
+        if objective.ratio_target == "share":
+            target = missing_share(hole, size).reshape(-1)
+        else:
+            target = pixel_ratio(image * (1 - hole), image, size)
+        errors += [ratio_error(read.ratio, target, reduction=objective.ratio_reduction) for read in visits]
+    if errors:
+        terms["ratio"] = torch.stack(errors).mean() * (portions if objective.ratio_reduction == "sum" else 1)
+    return terms
+
+
+def memory_terms(
+    model: MemoryInpainter, parts: Sequence[Part], objective: ObjectiveConfig
+) -> tuple[dict[str, Tensor], dict[str, MemoryState]]:
+    """`inter` and `intra` (Eq. 8), means over the seeded memories, and the states that they were taken from."""
+    states: dict[str, MemoryState] = {}
+    inter, intra = [], []
+    for site, memory in model.memories.items():
+        if not memory.seeded:  # it offers nothing yet, and what would be injected into nothing says nothing
+            continue
+        reads, complete = [part.reads[site] for part in parts], [part.complete[site] for part in parts]
+        states[site] = memory.pending(reads, complete, sum_over_ranks)  # type: ignore[operator]
+        if memory.config.kind != "convolution":  # type: ignore[union-attr]
+            between, within = memory.losses(states[site], printed=objective.printed_similarities)  # type: ignore[operator]
+            inter.append(between)
+            intra.append(within)
+    terms = {"inter": torch.stack(inter).mean(), "intra": torch.stack(intra).mean()} if inter else {}
+    return terms, states
+
+
+def take_step(
+    fabric: Any, players: Players, batch: Batch, objective: ObjectiveConfig, *, accumulate: int = 1, clip: float = 0.0
+) -> Stepped:
+    """One optimizer step on a batch; each memory is committed once.
+
+    Args:
+        fabric: the engine: precision, gradients, synchronisation.
+        batch: this rank's images, on its device.
+        accumulate: micro-batches to cut the batch into.
+        clip: largest norm of the gradient; 0 clips nothing.
+
+    Raises:
+        TrainingStopped: a term or the gradient is NaN or infinite; nothing was changed by this step, apart from the
+            discriminator when it was the generator's terms.
+    """
+    batches = split(batch, accumulate)
+    weights, model = objective.weights, players.bare
+    adversarial = players.discriminator is not None
+    whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
+
+    # What every micro-batch gives to the terms of the whole batch; with a single one its only forward tells.
+    first: Inpainting | None = None
+    parts: list[Part] = []
+    if accumulate == 1:
+        first = _forward(players.model, batches[0])
+        parts = [part_of(first, batches[0], model)]
+    elif whole:
+        with torch.no_grad(), _unrecorded(model):
+            parts = [part_of(_forward(players.model, b), b, model).detached() for b in batches]
+
+    logged: dict[str, Tensor] = {}
+    if adversarial:
+        fakes = [part.result.detach() for part in parts]
+        logged["discriminator"] = _discriminator_step(fabric, players, batches, fakes)
+        frozen = _frozen_logits(fabric, players, batches, [] if accumulate == 1 else fakes)
+
+    # The generator's gradient, micro-batch by micro-batch.
+    players.optimizer.zero_grad(set_to_none=True)
+    states: dict[str, MemoryState] = {}
+    for index, piece in enumerate(batches):
+        last = index == accumulate - 1
+        with nullcontext() if last else fabric.no_backward_sync(players.model):
+            output = first if first is not None else _forward(players.model, piece)
+            mine = part_of(output, piece, model)
+            own = own_terms(output, piece, objective, accumulate * world_size())
+            shared: dict[str, Tensor] = {}
+            if adversarial:
+                shared["adversarial"] = _adversarial(fabric, players, batches, frozen, mine.result, index)
+            if whole:
+                others = [mine if i == index else parts[i] for i in range(accumulate)]
+                terms, states = memory_terms(model, others, objective)
+                shared |= terms
+            else:
+                parts.append(mine.detached()) if first is None else None
+            total = weighted_total({k: v / accumulate for k, v in own.items()} | shared, weights)
+            # Before the gradient, so that what is wrong is named by its term rather than by every weight at once.
+            for name, value in own.items():
+                logged[name] = logged.get(name, 0) + value.detach() / accumulate
+            logged |= {name: value.detach() for name, value in shared.items()}
+            if last:
+                numbers = _checked(logged)
+            fabric.backward(total)
+    if not whole:
+        with torch.no_grad():
+            terms, states = memory_terms(model, parts, objective)
+            numbers |= _checked(terms)
+
+    norm = fabric.clip_gradients(players.model, players.optimizer, max_norm=clip or math.inf, error_if_nonfinite=False)
+    if not math.isfinite(numbers.setdefault("gradient", float(norm))):
+        raise TrainingStopped(_blame(players, batches[0], objective, numbers))
+
+    players.optimizer.step()
+    for site, state in states.items():
+        model.memories[site].commit(MemoryState(*(t.detach() for t in state)))  # type: ignore[operator, union-attr]
+    named = {
+        name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items() if hasattr(weights, name)
+    }
+    numbers["loss"] = float(weighted_total(named, weights))
+    return Stepped(numbers, parts)
+
+
+def _forward(model: Any, batch: Batch) -> Inpainting:
+    return model(batch["image"] * (1 - batch["hole"]), batch["hole"])  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _unrecorded(model: nn.Module) -> Iterator[None]:
+    """A pass that leaves no trace: running statistics and random generators are afterwards as they were before."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False  # the batch's own statistics are used all the same
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+# The adversarial side -------------------------------------------------------------------------------------------------
+
+
+def _expectation(logits: Tensor) -> Tensor:
+    return mean_over_ranks(logits.mean())
+
+
+def _discriminator_step(fabric: Any, players: Players, batches: Sequence[Batch], fakes: Sequence[Tensor]) -> Tensor:
+    """One step of the discriminator on the whole batch; returns its loss."""
+    players.discriminator_optimizer.zero_grad(set_to_none=True)
+    count, loss = len(batches), torch.zeros(())
+    known: list[tuple[Tensor, Tensor]] = []
+    if count > 1:
+        with torch.no_grad():
+            # One call in training mode, for the one power iteration that a step makes; all others use its result.
+            _judge(players.discriminator, batches[0]["image"], fakes[0])
+            with _still(players.bare_discriminator):
+                known = [_judge(players.discriminator, b["image"], f) for b, f in zip(batches, fakes, strict=True)]
+    for index, (batch, fake) in enumerate(zip(batches, fakes, strict=True)):
+        with (
+            nullcontext() if index == count - 1 else fabric.no_backward_sync(players.discriminator),
+            nullcontext() if count == 1 else _still(players.bare_discriminator),
+        ):
+            mine = _judge(players.discriminator, batch["image"], fake)
+            pairs = [mine if i == index else known[i] for i in range(count)]
+            loss = discriminator_loss(torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]), _expectation)
+            _checked({"discriminator": loss.detach()})
+            fabric.backward(loss)
+    players.discriminator_optimizer.step()
+    return loss.detach()
+
+
+def _judge(discriminator: Any, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of both, in one pass."""
+    logits = _wide(discriminator(torch.cat([real, fake])))
+    return logits[: len(real)], logits[len(real) :]
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """At least float32: the expectations of Eq. 6 are sums over many patches."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+@contextmanager
+def _still(discriminator: nn.Module | None) -> Iterator[None]:
+    """Eval mode for a while: no power iteration of the spectral normalisation."""
+    assert discriminator is not None
+    discriminator.eval()
+    try:
+        yield
+    finally:
+        discriminator.train()
+
+
+def _frozen_logits(
+    fabric: Any, players: Players, batches: Sequence[Batch], fakes: Sequence[Tensor]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Logits of the updated discriminator, as constants: of all real images, and of the given results."""
+    assert players.bare_discriminator is not None
+    with torch.no_grad(), _still(players.bare_discriminator), fabric.autocast():
+        judge = players.bare_discriminator
+        results = [_wide(judge(f)) for f in fakes] if fakes else [None] * len(batches)
+        return [(_wide(judge(b["image"])), r) for b, r in zip(batches, results, strict=True)]
+
+
+def _adversarial(
+    fabric: Any,
+    players: Players,
+    batches: Sequence[Batch],
+    frozen: Sequence[tuple[Tensor, Tensor | None]],
+    result: Tensor,
+    index: int,
+) -> Tensor:
+    """L_adv of Eq. 5 over the whole batch, with a gradient through the micro-batch `index` alone."""
+    judge = players.bare_discriminator
+    assert judge is not None
+    # The bare network with constant weights: the generator's step must neither reach nor synchronise its gradients.
+    judge.requires_grad_(False)
+    try:
+        with _still(judge), fabric.autocast():
+            mine = judge(result)
+    finally:
+        judge.requires_grad_(True)
+    fakes = [_wide(mine) if i == index else logits for i, (_, logits) in enumerate(frozen)]
+    return generator_loss(torch.cat([real for real, _ in frozen]), torch.cat(fakes), _expectation)  # type: ignore[arg-type]
+
+
+# When a number is none ------------------------------------------------------------------------------------------------
+
+
+def _checked(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """The terms as numbers, means over the ranks, in one transfer; refuses what is not finite."""
+    if not terms:
+        return {}
+    values = mean_over_ranks(torch.stack([value.detach().double() for value in terms.values()])).tolist()
+    numbers = dict(zip(terms, values, strict=True))
+    if bad := [name for name, value in numbers.items() if not math.isfinite(value)]:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        raise TrainingStopped(
+            f"the term {bad[0]!r} is {numbers[bad[0]]} ({told}). Lower training.lr or the term's weight, "
+            "clip gradients (training.grad_clip), or use precision 32-true."
+        )
+    return numbers
+
+
+def _blame(players: Players, batch: Batch, objective: ObjectiveConfig, numbers: Mapping[str, float]) -> str:
+    """Which term's gradient is not finite: each is differentiated alone, on the (first) micro-batch."""
+    output = _forward(players.model, batch)
+    terms = own_terms(output, batch, objective)
+    terms |= memory_terms(players.bare, [part_of(output, batch, players.bare)], objective)[0]
+    named = [(name, p) for name, p in players.bare.named_parameters() if p.requires_grad]
+    for term, value in terms.items():
+        if not value.requires_grad:
+            continue
+        grads = torch.autograd.grad(value, [p for _, p in named], retain_graph=True, allow_unused=True)
+        for (name, _), grad in zip(named, grads, strict=True):
+            if grad is not None and not bool(torch.isfinite(grad).all()):
+                return (
+                    f"the gradient of the term {term!r} is not finite at {name} (the term itself is "
+                    f"{numbers.get(term, math.nan):.4g}). Lower training.lr or the term's weight, or use 32-true."
+                )
+    told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    return f"the gradient is not finite although each term's own is ({told}); the adversarial term is the likely one."

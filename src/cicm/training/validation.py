@@ -1,0 +1,77 @@
+"""Scores and pictures in the middle of a run: enough to see how it goes, not the scores that are published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cicm.assembly import MemoryInpainter
+from cicm.metrics.pixels import l1, psnr, to_8bit
+from cicm.training.batches import ValidationSet
+from cicm.training.checkpoint import write_atomically
+
+BATCH = 8
+GAP = 2  # pixels between the pictures of a grid
+
+
+@torch.no_grad()
+def validate(fabric: Any, model: MemoryInpainter, photos: ValidationSet) -> dict[str, dict[str, float]]:
+    """PSNR and L1 of the composites, rounded to 8 bit, per band.
+
+    Args:
+        fabric: the engine, for precision and device.
+        model: in eval mode.
+
+    Returns:
+        band -> `psnr` in dB and `l1` in percent, means over the photos.
+    """
+    scores = {}
+    for band in photos.holes:
+        ratios, differences = [], []
+        for image, hole in photos.batches(band, BATCH):
+            result = to_8bit(repaired(fabric, model, image, hole)[0])
+            ratios.append(psnr(result, image))
+            differences.append(l1(result, image))
+        scores[band] = {"psnr": float(torch.cat(ratios).mean()), "l1": float(torch.cat(differences).mean())}
+    return scores
+
+
+@torch.no_grad()
+def repaired(fabric: Any, model: MemoryInpainter, image: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
+    """Composite and raw prediction of a batch, as float32 on the CPU."""
+    image, hole = fabric.to_device(image), fabric.to_device(hole)
+    dtype = next(model.parameters()).dtype
+    with fabric.autocast():
+        output = model((image * (1 - hole)).to(dtype), hole.to(dtype))
+    return output.composite.float().cpu(), output.prediction.image.float().cpu()
+
+
+@torch.no_grad()
+def grid(fabric: Any, model: MemoryInpainter, photos: ValidationSet, count: int) -> Tensor:
+    """A picture of pictures: one row per photo and band; image, corrupted, prediction, composite.
+
+    Returns:
+        (3, height, width) uint8.
+    """
+    rows = []
+    for band in photos.holes:
+        image, hole = next(photos.batches(band, count))
+        composite, prediction = repaired(fabric, model, image, hole)
+        for pictures in zip(image, image * (1 - hole), prediction, composite, strict=True):
+            rows.append(torch.cat([_framed(picture) for picture in pictures], -1))
+    return (torch.cat(rows, -2).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def save_grid(picture: Tensor, path: Path) -> None:
+    """Write (3, H, W) uint8 as PNG, atomically."""
+    from PIL import Image
+
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    write_atomically(path, lambda file: image.save(file, format="PNG"))
+
+
+def _framed(picture: Tensor) -> Tensor:
+    return torch.nn.functional.pad(picture, (0, GAP, 0, GAP), value=1.0)

@@ -1,0 +1,90 @@
+"""Finding images, and their size without decoding."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cicm.conventions import InputError
+from cicm.data.folders import find_images, image_size
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+
+def test_nested_any_case_sorted_without_hidden_and_strange_files(tmp_path):
+    wanted = ["B.JPG", "a/b/c.Jpeg", "a/x.png", "a-b/x.webp", "a.bmp", "z.TIF", "z.tiff", "ünï/ä.png"]
+    for name in [*wanted, ".hidden.png", ".cache/x.png", "a/.b/x.png", "readme.txt", "x.png.part", "noending", "x.gif"]:
+        touch(tmp_path / name)
+    (tmp_path / "folder.png").mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == sorted(wanted)
+    assert find_images(str(tmp_path)) == find_images(tmp_path)
+
+
+def test_the_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
+    for name in ["b/1.png", "b/0.png", "a/2.png", "c.png"]:
+        touch(tmp_path / name)
+    walk = os.walk
+
+    def shuffled(*args, **kwargs):
+        for folder, below, files in walk(*args, **kwargs):
+            below.reverse()
+            files.sort(reverse=True)
+            yield folder, below, files
+
+    expected = find_images(tmp_path)
+    monkeypatch.setattr(os, "walk", shuffled)
+    assert find_images(tmp_path) == expected
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path / "real" / "a.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "up").symlink_to(tmp_path / "root")
+    assert find_images(tmp_path / "root") == [tmp_path / "root" / "linked" / "a.png"]
+
+
+def test_missing_empty_and_not_a_folder(tmp_path):
+    touch(tmp_path / "a.png")
+    (tmp_path / "empty" / "er").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"nowhere does not exist"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"a.png is a file"):
+        find_images(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"\.jpg.*found none"):
+        find_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_size_is_that_of_the_upright_picture(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for ending in ("jpg", "png", "webp", "tiff"):
+        path = tmp_path / f"photo.{ending}"
+        Image.new("RGB", (30, 20)).save(path, exif=exif)
+        assert image_size(path) == ((20, 30) if orientation < 5 else (30, 20))
+
+
+def test_size_needs_the_header_only(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    for ending in ("jpg", "png"):
+        path = tmp_path / f"photo.{ending}"
+        Image.fromarray(pixels).save(path)
+        path.write_bytes(path.read_bytes()[:1000])
+        assert image_size(path) == (200, 300)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"a text", b"\xff\xd8\xff\xe0 cut off", b"\x89PNG\r\n\x1a\n"])
+def test_size_of_what_is_no_image(tmp_path, content):
+    path = tmp_path / "odd.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"can't read .*odd.jpg: .+") as raised:
+        image_size(path)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,232 @@
+"""Metrics by name: the registry, running state, several at once, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from test_metrics_networks import randomised
+from torch import Tensor
+
+from cicm.conventions import InputError
+from cicm.metrics import METRICS, MissingWeights, Scores, create, l1, psnr, ssim, to_8bit
+from cicm.metrics.inception import FidInception
+from cicm.metrics.published import PUBLISHED
+from cicm.metrics.scores import FrechetBetweenSets, PerImage
+
+AT_HAND = ["psnr", "ssim", "l1", "sqz-distance", "sqz-frechet", "sqz-kernel"]
+IDEAL = {"psnr": 100.0, "ssim": 1.0, "l1": 0.0, "sqz-distance": 0.0, "sqz-frechet": 0.0}
+
+
+def quiet(metric: object) -> float:
+    """`compute` of a metric that rightly warns of too few images."""
+    with pytest.warns(UserWarning, match="biased upwards"):
+        return metric.compute()  # type: ignore[attr-defined]
+
+
+def test_every_metric_is_described() -> None:
+    assert list(METRICS)[:3] == ["psnr", "ssim", "l1"]
+    assert {"sqz-distance", "sqz-frechet", "lpips-alex", "lpips-vgg", "lpips-squeeze", "fid"} <= set(METRICS)
+    for name, metric in METRICS.items():
+        running = create(name)
+        assert running.metric is metric
+        assert metric.name == name
+        assert metric.better == ("higher" if name in ("psnr", "ssim") else "lower")
+        assert metric.per_image == isinstance(running, PerImage)
+        assert metric.explain
+        for needed in metric.needs:
+            assert name in PUBLISHED[needed].used_by
+    for file in PUBLISHED.values():
+        assert all(file.name in METRICS[name].needs for name in file.used_by)
+
+
+def test_stand_ins_are_not_called_by_published_names() -> None:
+    for name, metric in METRICS.items():
+        if name.startswith("sqz"):
+            assert "lpips" not in name
+            assert "fid" not in name
+            assert "not " in metric.explain or "only" in metric.explain
+
+
+def test_what_is_available_here(nowhere: Path) -> None:
+    for name in METRICS:
+        reason = create(name).available()
+        assert (reason is None) == (name in AT_HAND)
+        if reason is not None:
+            assert "cicm weights fetch" in reason
+
+
+def test_unknown_names_and_options_name_the_known_ones() -> None:
+    with pytest.raises(InputError, match="did you mean 'psnr'"):
+        create("pnsr")
+    with pytest.raises(InputError, match="no option windows; it has window, size, sigma, sample_covariance"):
+        create("ssim", windows="gaussian")
+    with pytest.raises(InputError, match="psnr has no option strict; it has none"):
+        create("psnr", strict=True)
+    with pytest.raises(InputError, match=r"known are 0\.1, 0\.0"):
+        create("lpips-alex", version="1")
+    with pytest.raises(InputError, match="not asked for: ssim"):
+        Scores(["psnr"], {"ssim": {"window": "gaussian"}})
+
+
+@pytest.mark.parametrize(("name", "score"), [("psnr", psnr), ("ssim", ssim), ("l1", l1)])
+def test_running_metric_scores_what_a_file_would_hold(name: str, score, pictures: tuple[Tensor, Tensor]) -> None:
+    composite, image = pictures
+    values = create(name).update(composite, image)
+    assert values is not None
+    assert values.dtype == torch.float64
+    # 1e-6: the eight bits in float64 and in float32
+    expected = score(to_8bit(composite), to_8bit(image))
+    torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(values, score(composite, image), rtol=1e-7, atol=1e-7), "rounding leaves a trace"
+
+
+@pytest.mark.parametrize("name", AT_HAND)
+def test_batches_and_parts_add_up(name: str, pictures: tuple[Tensor, Tensor]) -> None:
+    composite, image = pictures
+    whole, single, first, second = (create(name) for _ in range(4))
+    together = whole.update(composite, image)
+    one_by_one = [single.update(composite[i : i + 1], image[i : i + 1]) for i in range(4)]
+    first.update(composite[:3], image[:3])
+    second.update(composite[3:], image[3:])
+    first.merge(pickle.loads(pickle.dumps(second)))  # as it would come from another process
+    assert (whole.num_images, single.num_images, first.num_images, second.num_images) == (4, 4, 4, 1)
+    values = [quiet(m) if name == "sqz-frechet" else m.compute() for m in (whole, single, first)]
+    # 1e-4: float32 convolutions of another batch size; the Frechet distance takes roots of small differences
+    assert values == pytest.approx([values[0]] * 3, rel=1e-4)
+    if METRICS[name].per_image:
+        assert together is not None
+        assert torch.cat([value for value in one_by_one if value is not None]).tolist() == pytest.approx(
+            together.tolist(), rel=1e-5
+        )
+        assert values[0] == pytest.approx(together.mean().item(), abs=1e-12)
+    else:
+        assert together is None
+
+
+@pytest.mark.parametrize(("name", "value"), IDEAL.items())
+def test_identical_images_have_the_ideal_value(name: str, value: float, pictures: tuple[Tensor, Tensor]) -> None:
+    metric = create(name)
+    metric.update(pictures[1], pictures[1])
+    computed = quiet(metric) if name == "sqz-frechet" else metric.compute()
+    # 1e-6: the Frechet distance of a set and itself is rounding of a trace near 1e6
+    assert computed == pytest.approx(value, abs=1e-6)
+
+
+def test_a_worse_set_is_further_away(pictures: tuple[Tensor, Tensor]) -> None:
+    _, image = pictures
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(4))
+    for name in ("sqz-frechet", "sqz-kernel"):
+        values = []
+        for strength in (0.03, 0.1, 0.3):
+            metric = create(name)
+            metric.update((image + strength * noise).clamp(0, 1), image)
+            values.append(quiet(metric) if name == "sqz-frechet" else metric.compute())
+        assert values == sorted(values)
+        assert values[-1] > values[0]
+
+
+def test_too_few_images_are_named_or_refused(pictures: tuple[Tensor, Tensor]) -> None:
+    composite, image = pictures
+    metric = create("sqz-frechet")
+    assert isinstance(metric, FrechetBetweenSets)
+    metric.update(composite, image)
+    assert metric.note == "N=4 < 512 features: biased upwards, comparable only at the same N"
+    assert quiet(metric) > 0
+    strict = create("sqz-frechet", strict=True)
+    strict.update(composite, image)
+    with pytest.raises(InputError, match="N=4 < 512"):
+        strict.compute()
+    for name in AT_HAND:
+        empty = create(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(InputError, match="at least"):
+                empty.compute()
+
+
+@pytest.mark.parametrize("name", AT_HAND)
+def test_broken_images_are_refused_and_leave_no_trace(name: str, pictures: tuple[Tensor, Tensor]) -> None:
+    composite, image = pictures
+    metric = create(name)
+    metric.update(composite, image)
+    broken = composite.clone()
+    broken[2, 1, 5, 5] = float("nan")
+    with pytest.raises(InputError, match=r"images \[2\]"):
+        metric.update(broken, image)
+    with pytest.raises(InputError, match="same shape"):
+        metric.update(composite[:, :, :30], image)
+    with pytest.raises(InputError, match=r"\[0, 1\]"):
+        metric.update(composite * 255, image)
+    assert metric.num_images == 4
+
+
+def test_only_like_is_merged_with_like(pictures: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(InputError, match="same metric with the same protocol"):
+        create("psnr").merge(create("l1"))
+    with pytest.raises(InputError, match="same protocol"):
+        create("ssim").merge(create("ssim", window="gaussian"))
+    with pytest.raises(InputError, match="cannot merge scores"):
+        Scores(["psnr"]).merge(Scores(["psnr", "l1"]))
+
+
+def test_scores_are_not_moved_by_autocast_or_gradients(pictures: tuple[Tensor, Tensor]) -> None:
+    composite, image = pictures
+    plain = Scores(["psnr", "ssim", "sqz-distance"]).update(composite, image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = Scores(["psnr", "ssim", "sqz-distance"]).update(composite.clone().requires_grad_(), image)
+    assert mixed == plain
+
+
+def test_several_at_once(nowhere: Path, pictures: tuple[Tensor, Tensor]) -> None:
+    composite, image = pictures
+    names = ["l1", "psnr", "fid", "lpips-vgg", "sqz-distance", "l1"]
+    scores, other = Scores(names), Scores(names)
+    assert list(scores.running) == ["l1", "psnr", "sqz-distance"]
+    assert set(scores.unavailable) == {"fid", "lpips-vgg"}
+    assert "vgg16-397923af.pth" in scores.unavailable["lpips-vgg"]
+    values = scores.update(composite[:1], image[:1])
+    assert {name: len(value) for name, value in values.items()} == {"l1": 1, "psnr": 1, "sqz-distance": 1}
+    other.update(composite[1:], image[1:])
+    scores.merge(other)
+    alone = create("psnr")
+    alone.update(composite, image)
+    # 1e-12: sums of float64 in another order
+    assert scores.compute()["psnr"] == pytest.approx(alone.compute(), abs=1e-12)
+    assert scores.protocol()["psnr"]["rounded_to_8_bit"] is True
+    broken = composite.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError):
+        scores.update(broken, image)
+    assert {metric.num_images for metric in scores.running.values()} == {4}
+
+
+def test_protocols_say_what_was_chosen() -> None:
+    assert create("ssim").protocol["size"] == 7
+    assert create("ssim", window="gaussian").protocol["size"] == 11
+    assert create("ssim", window="gaussian").protocol["sigma"] == 1.5
+    assert create("lpips-vgg").protocol["version"] == "0.1"
+    assert "299" in create("fid").protocol["resize"]
+
+
+def test_fid_with_its_file(
+    nowhere: Path, tmp_path: Path, publish: Callable[[str, Path], None], pictures: tuple[Tensor, Tensor]
+) -> None:
+    composite, image = pictures
+    with pytest.raises(MissingWeights, match=r"pt_inception-2015-12-05-6726825d\.pth"):
+        create("fid").update(composite, image)
+    network = randomised(FidInception())
+    torch.save(network.state_dict(), tmp_path / "inception.pth")
+    publish("fid-inception", tmp_path / "inception.pth")
+    metric = create("fid", path=str(tmp_path / "inception.pth"))
+    assert metric.available() is None
+    assert isinstance(metric, FrechetBetweenSets)
+    assert metric.update(composite[:2], image[:2]) is None
+    with torch.no_grad():
+        expected = network(to_8bit(composite[:2])).mean(0)
+    torch.testing.assert_close(metric.composites.mean.float(), expected, rtol=1e-4, atol=1e-5)  # float32 features
+    assert metric.note.startswith("N=2 < 2048")

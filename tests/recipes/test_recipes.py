@@ -1,0 +1,185 @@
+"""Recipes: strict, resolved through one other, the same after writing; and all that ship take one step."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cicm.cli.main import main
+from cicm.conventions import InputError
+from cicm.recipes import load_recipe, recipe_names
+from cicm.recipes.strict import from_plain, to_plain
+from cicm.recipes.toml import dumps
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for part in ("train", "val"):
+        (folder / part).mkdir()
+        for index in range(3):
+            Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(folder / part / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_resolves_builds_tiny_and_takes_one_step(name: str, photos: Path, tmp_path: Path):
+    recipe = load_recipe(name)
+    assert recipe.about
+    changes = [
+        "model.options.width=2", "data.crop=64", "data.batch_size=2", "data.workers=0", 'data.kinds=["boxes"]',
+        "data.match=[]", "data.limit=0", "training.steps=1", "training.accumulate=1", "training.val_images=1",
+        "training.discriminator_width=2", "training.init=", "training.memory_seed_batches=1",
+        *(f"model.memories.{site}.{key}=2" for site in recipe.model.memories for key in ("sets", "contexts")),
+    ]  # fmt: skip
+    sets = [part for change in changes for part in ("--set", change)]
+    assert main(["train", name, "--data", str(photos), "--output", str(tmp_path / "run"), "--threads", "1", *sets]) == 0
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_resolved_recipe_is_a_recipe_that_resolves_to_itself(name: str, tmp_path: Path):
+    recipe = load_recipe(name, ["training.lr=1e-5", 'data.match=["a\\"b*", "ü"]'])
+    path = tmp_path / "resolved.toml"
+    path.write_text(recipe.to_toml(), encoding="utf-8")
+    assert load_recipe(str(path)) == recipe
+    assert "extends" not in tomllib.loads(recipe.to_toml())
+
+
+def test_names_follow_the_pattern():
+    for name in recipe_names():
+        has_memory = bool(load_recipe(name).model.memories)
+        assert ("-cicm-" in name) == has_memory, name
+        assert name.startswith(load_recipe(name).model.network), name
+
+
+def test_with_and_without_memory_differ_in_nothing_else():
+    with_memory, without = load_recipe("unet-cicm-scenes"), load_recipe("unet-scenes")
+    assert without.model.memories == {}
+    assert (with_memory.data, with_memory.training, with_memory.objective) == (
+        without.data, without.training, without.objective,
+    )  # fmt: skip
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_text(text)
+    return folder
+
+
+def test_a_recipe_extends_the_one_beside_it_and_no_chain(tmp_path: Path):
+    write(
+        tmp_path,
+        low='about = "low"\n[model]\nnetwork = "unet"\n[training]\nsteps = 5\nlr = 0.5\n',
+        middle='extends = "low"\n[training]\nlr = 0.25\n',
+        high='extends = "middle"\n',
+        shipped='extends = "unet-cicm-toy"\n[training]\nsteps = 9\n',
+    )
+    middle = load_recipe(str(tmp_path / "middle.toml"))
+    assert (middle.name, middle.about, middle.training.steps, middle.training.lr) == ("middle", "", 5, 0.25)
+    assert load_recipe(str(tmp_path / "shipped.toml")).training.steps == 9
+    with pytest.raises(InputError, match="at most one"):
+        load_recipe(str(tmp_path / "high.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[training\n", "cannot be read as a recipe"),
+        ('[model]\nnetwork = "unet"\n[trainig]\nsteps = 1\n', "did you mean 'training'"),
+        ('[model]\nnetwork = "unet"\n[model.memories.bottom]\nset = 1\n', "did you mean 'model.memories.bottom.sets'"),
+        ('[model]\nnetwork = "unet"\n[model.memories.bottom]\nsets = 0\n', "memory sets must be at least 1"),
+        ('[model]\nnetwork = "unet"\n[objective.weights]\ninter = "big"\n', "objective.weights.inter must be a number"),
+        ('[model]\nnetwork = "unet"\n[objective]\nnorm = "l3"\n', "objective.norm must be one of 'l2', 'l1'"),
+        ('[model]\nnetwork = "unet"\n[training]\nbetas = [0.9]\n', "training.betas must be a list of 2"),
+        ('[training]\nsteps = 1\n', "model is missing"),
+        ('extends = 3\n', "extends must be the name of one recipe"),
+        ('extends = "nothing-like-it"\n', "unknown recipe 'nothing-like-it'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, told: str):
+    with pytest.raises(InputError, match="recipe ") as error:
+        load_recipe(str(write(tmp_path, bad=text) / "bad.toml"))
+    assert told in str(error.value)
+
+
+def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        load_recipe(str(tmp_path / "binary.toml"))
+    (tmp_path / "large.toml").write_bytes(b"#" * (2 << 20))
+    with pytest.raises(InputError, match="no recipe"):
+        load_recipe(str(tmp_path / "large.toml"))
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int = 1
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    table: dict[str, Inner] = field(default_factory=dict)
+    pair: tuple[float, float] = (0.0, 1.0)
+    names: tuple[str, ...] = ()
+    maybe: int | None = None
+    flag: bool = False
+
+
+def test_the_strict_loader_converts_what_toml_gives():
+    plain = {"inner": {"size": 3}, "table": {"x": {"kind": "b"}}, "pair": [1, 2.5], "names": ["a"], "maybe": 4}
+    assert from_plain(Outer, plain) == Outer(Inner(3), {"x": Inner(kind="b")}, (1.0, 2.5), ("a",), 4)
+    assert from_plain(Outer, to_plain(Outer())) == Outer()
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"flag": 1}, {"inner": 3}, {"inner": {"size": 1.0}}, {"inner": {"size": True}}, {"inner": {"kind": "c"}},
+        {"names": "ab"}, {"names": [1]}, {"pair": [1.0]}, {"table": []}, {"maybe": "x"}, {"fla": True},
+    ],
+)  # fmt: skip
+def test_the_strict_loader_refuses_other_types(plain):
+    with pytest.raises(InputError):
+        from_plain(Outer, plain)
+
+
+PLAIN = st.recursive(
+    st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.text(max_size=6), PLAIN | st.lists(st.integers() | st.text(max_size=3), max_size=3), max_size=4)
+)
+def test_toml_written_is_toml_read(plain):
+    plain = {
+        k: v if not isinstance(v, list) else [x for x in v if isinstance(x, str) or abs(x) < 2**60]
+        for k, v in plain.items()
+    }
+    assert tomllib.loads(dumps(plain)) == plain
+
+
+def test_the_command_lists_and_shows(capsys):
+    assert main(["recipes"]) == 0
+    told = capsys.readouterr().out
+    assert [line.split()[0] for line in told.splitlines()] == recipe_names()
+    assert main(["recipes", "show", "unet-scenes", "--set", "training.steps=3"]) == 0
+    assert tomllib.loads(capsys.readouterr().out)["training"]["steps"] == 3
+    assert main(["recipes", "show"]) == 2
+    assert main(["recipes", "show", "unet-scene"]) == 2
+    assert "did you mean 'unet-scenes'" in capsys.readouterr().err
