@@ -40,6 +40,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "short.png").write_bytes((tmp_path / "photo.png").read_bytes()[:900])
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "exists.png").write_bytes(b"precious")
+    Image.fromarray(values).save(tmp_path / "damaged.tif", compression="tiff_adobe_deflate")
+    packed = bytearray((tmp_path / "damaged.tif").read_bytes())
+    packed[8:200] = bytes(192)  # libtiff complains about this by itself, on file descriptor 2
+    (tmp_path / "damaged.tif").write_bytes(packed)
     frames = [Image.new("L", SIZE, shade) for shade in (0, 90)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
     Image.fromarray(np.full((SIZE[1], SIZE[0]), np.nan, np.float32)).save(tmp_path / "nan.tif")
@@ -125,6 +129,7 @@ BAD = {
     "folder for photo": (["folder.png", "mask.png", "out.png"], "is a folder"),
     "animation": (["film.gif", "mask.png", "out.png"], "holds 2"),
     "nan photo": (["nan.tif", "mask.png", "out.tif"], "NaN"),
+    "damaged tiff": (["damaged.tif", "mask.png", "out.tif"], "could not be decoded"),
     "missing mask": (["photo.png", "none.png", "out.png"], "no mask at"),
     "empty mask": (["photo.png", "empty.png", "out.png"], "is empty"),
     "truncated mask": (["photo.png", "short.png", "out.png"], "truncated"),

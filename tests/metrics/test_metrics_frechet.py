@@ -140,8 +140,14 @@ def test_kernel_distance_equals_a_loop() -> None:
     across = np.mean([kernel(a, b) for a in x for b in y])
     # 1e-10: cubes of numbers around 10, summed in another order
     assert kernel_distance(x, y) == pytest.approx(within_x + within_y - 2 * across, rel=1e-10)
+    others = np.mean([kernel(x[i], y[j]) for i in range(5) for j in range(5) if i != j])
+    within_x = np.mean([kernel(x[i], x[j]) for i in range(5) for j in range(5) if i != j])
+    expected = within_x + within_y - 2 * others
+    assert kernel_distance(x[:5], y, paired=True) == pytest.approx(expected, rel=1e-10)
     with pytest.raises(InputError, match="at least 2"):
         kernel_distance(x[:1], y)
+    with pytest.raises(InputError, match="same size"):
+        kernel_distance(x, y, paired=True)
 
 
 def test_kernel_distance_does_not_depend_on_the_number_of_images_where_frechet_does() -> None:
@@ -153,6 +159,12 @@ def test_kernel_distance_does_not_depend_on_the_number_of_images_where_frechet_d
     kernels = torch.tensor([kernel_distance(draw(12), draw(12)) for _ in range(300)])
     # the two sets come from one distribution: the mean over draws is 0 within three of its standard errors
     assert abs(kernels.mean().item()) < 3 * kernels.std().item() / 300**0.5
+    # and the same for two sets that are noise apart, image by image: pairs must not pull it down
+    pairs = [draw(12) for _ in range(300)]
+    paired = torch.tensor([kernel_distance(x, 0.6 * x + 0.8 * draw(12), paired=True) for x in pairs])
+    assert abs(paired.mean().item()) < 3 * paired.std().item() / 300**0.5
+    naive = torch.tensor([kernel_distance(x, 0.6 * x + 0.8 * draw(12)) for x in pairs])
+    assert naive.mean().item() < -5 * naive.std().item() / 300**0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         few = np.mean([between(draw(12), draw(12)) for _ in range(50)])

@@ -61,7 +61,7 @@ def test_a_damaged_last_one_falls_back_to_the_one_before_and_says_so(tmp_path: P
 
 def test_nothing_but_damaged_ones_is_an_error_not_a_new_beginning(tmp_path: Path):
     (tmp_path / checkpoint.LAST).write_bytes(b"x" * 100)
-    with pytest.raises(InputError, match="no checkpoint in .* can be read"):
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read"):
         checkpoint.find(tmp_path)
 
 

@@ -92,7 +92,7 @@ total = sum_over_ranks(x * (rank + 1))            # [1*1 + 2*2, 2*1 + 2*2] = [5,
 assert torch.equal(total, torch.tensor([5.0, 6.0], dtype=torch.float64)), total
 loss = (total ** 2).sum()                          # the same on each rank; d/dtotal = [10, 12]
 loss.backward()
-# the two ranks' equal gradients are summed; averaging over ranks, as data-parallel training does, then leaves the true one
+# the ranks' equal gradients are summed; averaging over ranks, as data-parallel training does, leaves the true one
 assert torch.equal(x.grad / 2, torch.tensor([10.0, 12.0], dtype=torch.float64) * (rank + 1)), x.grad
 assert mean_over_ranks(torch.tensor(float(rank))).item() == 0.5
 rows = gather_regions(torch.full((rank + 1, 2), float(rank)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import warnings
@@ -76,9 +77,10 @@ def _inpaint(options: Namespace) -> int:
     if options.weights:
         inputs.append(check_readable(options.weights, "weights"))
     output = check_output(options.output, tuple(inputs), overwrite=options.overwrite)
-    photo = open_photo(options.photo)
+    with _libraries_silent():
+        photo, mask = open_photo(options.photo), open_photo(options.mask)
+    check_mask_size(mask.size, photo.size)
     fitted(photo.pixels, ENDINGS[output.suffix.lower()])
-    check_mask_size(open_photo(options.mask).size, photo.size)
 
     from cicm.inference import Inpainter
 
@@ -96,6 +98,25 @@ def _inpaint(options: Namespace) -> int:
             f"{time.perf_counter() - started:.1f} s on {report.device}"
         )
     return 0
+
+
+@contextmanager
+def _libraries_silent() -> Iterator[None]:
+    """libtiff writes its own complaints straight to file descriptor 2; the error that we raise says it in one line."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error to keep clean
+        yield
+        return
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

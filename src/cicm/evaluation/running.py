@@ -197,6 +197,7 @@ def evaluate(
     _check(methods, metrics, batch_size)
     for method in methods:
         method.prepare(plan.pairs)
+    code = commit()  # before the run, not after it: the files may change meanwhile
     digest = hashlib.sha256()
     rows: dict[Pair, GridRow] = {}
     shown = _shown(plan, grid_photos)
@@ -224,7 +225,7 @@ def evaluate(
     protocol = make_protocol(plan, metrics, raw=methods[0].raw, pixels_sha256=digest.hexdigest())
     order = {name: position for position, name in enumerate(dict.fromkeys(pair.image for pair in plan.pairs))}
     by_photo = [rows[pair] for pair in sorted(rows, key=lambda pair: order[pair.image])]
-    return _collect(methods, plan, metrics, results, protocol), by_photo
+    return _collect(methods, plan, metrics, results, protocol, code), by_photo
 
 
 def _check(methods: Sequence[Method], metrics: Sequence[str], batch_size: int) -> None:
@@ -332,8 +333,9 @@ def _collect(
     metrics: Sequence[str],
     results: dict[tuple[str, str, str], _Scores],
     protocol: Protocol,
+    code: str | None,
 ) -> Evaluation:
-    records, images, code = [], [], commit()
+    records, images = [], []
     for method in methods:
         machine = hardware(method.device)
         for cell in plan.cells:

@@ -229,7 +229,8 @@ class FrechetBetweenSets(Running):
 class KernelBetweenSets(Running):
     """Unbiased kernel distance between the features of all composites and those of all images, times 1000.
 
-    The features are kept: 2 kB an image and side.
+    Each feature vector is brought to length 1 first: the kernel is cubic and ours are large, so that single images
+    would decide. A composite is not compared with its own picture. The features are kept: 2 kB an image and side.
     """
 
     def __init__(
@@ -256,12 +257,13 @@ class KernelBetweenSets(Running):
     def compute(self) -> float:
         if not self._composites:
             raise InputError("a kernel distance needs at least 2 images on each side; got none. Call update first.")
-        return 1000 * kernel_distance(torch.cat(self._composites), torch.cat(self._images))
+        return 1000 * kernel_distance(torch.cat(self._composites), torch.cat(self._images), paired=True)
 
     def _take(self, composite: Tensor, image: Tensor) -> None:
         features = self._load(composite.device)
-        self._composites.append(features(composite).cpu())
-        self._images.append(features(image).cpu())
+        for kept, picture in ((self._composites, composite), (self._images, image)):
+            rows = features(picture)
+            kept.append(rows.shape[1] ** 0.5 * torch.nn.functional.normalize(rows, dim=1).cpu())
 
     def _merge(self, other: KernelBetweenSets) -> None:
         self._composites.extend(other._composites)
@@ -399,7 +401,7 @@ def _sqz_kernel(*, path: str | Path | None = None) -> Running:
         "network": _SQZ,
         "features": f"last map, pooled, {NUM_SQUEEZE_FEATURES}",
         "resize": "none",
-        "kernel": "(x.y/D + 1)^3, unbiased, all images at once, x 1000",
+        "kernel": "(cosine + 1)^3, unbiased, without a composite's own picture, all images at once, x 1000",
     }
     return KernelBetweenSets(METRICS["sqz-kernel"], partial(_squeeze_pooled, path), protocol, path)
 

@@ -26,7 +26,7 @@ DILATIONS = (1, 2, 4, 2, 1)
 
 @register("unet")
 class UNet(InpaintingNetwork):
-    """15 convolutions: 25.8 M parameters and 37 GMAC (256x256) at width 64, 6.5 M and 9.4 GMAC at width 32.
+    """15 convolutions: 25.8 M parameters and 37.6 GMAC (256x256) at width 64, 6.5 M and 9.5 GMAC at width 32.
 
     Args:
         width: channels of the stem; the lowest map has 8 times as many.

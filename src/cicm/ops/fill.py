@@ -44,7 +44,8 @@ def pull_push(corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"
         pool = {"kernel_size": window, "stride": 1, "padding": window // 2, "count_include_pad": False}
         pyramid.append((F.avg_pool2d(lowest[0], **pool), F.avg_pool2d(lowest[1], **pool)))
     colour, weight = lowest
-    filled = colour.mean((2, 3), keepdim=True) / weight.mean((2, 3), keepdim=True).clamp_min(1e-6)
+    tiny = torch.finfo(weight.dtype).tiny  # not more: one known pixel of many millions still has its colour
+    filled = colour.mean((2, 3), keepdim=True) / weight.mean((2, 3), keepdim=True).clamp_min(tiny)
     for colour, weight in reversed(pyramid):
         if filled.shape[-2:] != colour.shape[-2:]:
             filled = F.interpolate(filled, size=colour.shape[-2:], mode="bilinear", align_corners=False)

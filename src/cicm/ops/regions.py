@@ -18,6 +18,8 @@ def as_regions(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "N C"]:
 
 
 def as_map(regions: Float[Tensor, "N C"], like: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-    """The inverse of `as_regions`, with the batch and map size of `like`."""
+    """The inverse of `as_regions`, with the batch, map size and memory layout of `like`."""
     batch, _, height, width = like.shape
-    return regions.view(batch, height, width, regions.shape[1]).permute(0, 3, 1, 2)
+    features = regions.view(batch, height, width, regions.shape[1]).permute(0, 3, 1, 2)
+    # The rows lie channels last. Left so, the convolutions that follow would take another path and change their last bits.
+    return features.contiguous() if like.is_contiguous() else features

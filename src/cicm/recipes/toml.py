@@ -38,7 +38,7 @@ def _table(plain: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) ->
 
 
 def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else json.dumps(key)
+    return key if _BARE.fullmatch(key) else _string(key)
 
 
 def toml_value(value: Any) -> str:
@@ -53,7 +53,11 @@ def toml_value(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str):
-        # json escapes as TOML does, but for DEL
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _string(value)
     assert isinstance(value, (list, tuple)), f"no TOML form for {value!r}"
     return "[" + ", ".join(map(toml_value, value)) + "]"
+
+
+def _string(text: str) -> str:
+    # JSON escapes as TOML does, but for DEL
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

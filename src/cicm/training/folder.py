@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cicm.conventions import InputError
-from cicm.training.checkpoint import LAST, PREVIOUS, write_atomically
+from cicm.training.checkpoint import write_atomically
 from cicm.training.config import FREE_KEYS
 from cicm.training.records import environment
 
@@ -91,8 +91,3 @@ def prepare(folder: Path, recipe: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
     for left in folder.glob(".*.tmp"):  # what a killed run was writing
         left.unlink(missing_ok=True)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether there is something to resume from."""
-    return (folder / LAST).exists() or (folder / PREVIOUS).exists()

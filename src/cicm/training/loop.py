@@ -34,7 +34,7 @@ from cicm.training.distributed import any_rank, barrier, gather_objects, gather_
 from cicm.training.ema import WeightAverage
 from cicm.training.records import LOG, Display, Log, truncate_log
 from cicm.training.schedule import learning_rate
-from cicm.training.step import Batch, Part, Players, complete_regions, part_of, split, take_step
+from cicm.training.step import Batch, Part, Players, TrainingStopped, complete_regions, part_of, split, take_step
 from cicm.training.validation import grid, save_grid, validate
 
 MOST_SEEDING_REGIONS = 20_000  # a few times L * K; more only makes k-means slower
@@ -107,8 +107,8 @@ def train(
     main = fabric.global_rank == 0
     # Looked at before anything is written, and by all ranks before the first of them makes the folder.
     found = checkpoint.find(output) if run_folder.may_resume(output, recipe, resume) else None
-    photos = validation_set(config.data, config.training.val_images) if main else None
     run = new_run(config, fabric)
+    photos = validation_set(config.data, config.training.val_images) if main else None
     if found:
         restore(run, found.state)
     barrier()
@@ -157,14 +157,13 @@ def _loop(
         # one step
         batch = meter.waiting(lambda: _on_device(run, next(batches)))
         rate = _set_learning_rate(run)
-        done = take_step(
-            run.fabric,
-            players,
-            batch,
-            run.config.objective,
-            accumulate=training.accumulate,
-            clip=training.grad_clip,
-        )
+        options: dict[str, Any] = {"accumulate": training.accumulate, "clip": training.grad_clip}
+        try:
+            done = take_step(run.fabric, players, batch, run.config.objective, **options)
+        except TrainingStopped as problem:
+            raise TrainingStopped(
+                f"at step {run.step + 1}: {problem} Checkpoints are as they were saved last."
+            ) from None
         if run.average:
             run.average.update(players.bare)
         run.step += 1
@@ -223,10 +222,9 @@ def engine(config: RunConfig, accelerator: str, devices: int) -> Any:
     if devices * nodes > 1:
         # Ranks commit the same reduced memory by themselves; a broadcast of rank 0's buffers would only hide a fault.
         known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
-        broadcast = (
-            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        )  # as torch names it
-        strategy = DDPStrategy(find_unused_parameters=_some_are_unused(config), **{broadcast: False})
+        broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch < 2.13
+        options: dict[str, Any] = {"find_unused_parameters": _some_are_unused(config), broadcast: False}
+        strategy = DDPStrategy(**options)
     return Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -494,7 +492,9 @@ def _on_device(run: Run, batch: Any) -> Batch:
 
 
 def _last_words(run: Run, output: Path, complete: bool) -> str:
-    skipped = f" {len(run.stream.skipped)} files were skipped." if run.stream.skipped else ""
+    count = len(run.stream.skipped)
+    skipped = f" {count} unusable photo{'s' * (count > 1)} skipped: {', '.join(sorted(run.stream.skipped)[:3])}"
+    skipped = skipped + (", ..." if count > 3 else ".") if count else ""
     if not complete:
         return f"saved after step {run.step} in {output}; the same command goes on from there.{skipped}"
     return f"done: {run.step} steps; weights in {output / run_folder.WEIGHTS}.{skipped}"

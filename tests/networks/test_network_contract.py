@@ -1,0 +1,262 @@
+"""What every registered network promises; a new one adds a small version of itself to SMALL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from cicm.assembly import MemoryInpainter
+from cicm.conventions import InputError
+from cicm.memory import ContextMemory, MemoryConfig
+from cicm.networks import InpaintingNetwork, Prediction, SizeRule, create, names
+from cicm.networks.inventory import facts
+
+SMALL: dict[str, list[dict]] = {
+    "unet": [
+        {"width": 4},
+        {"width": 4, "start": "smooth"},
+        {"width": 4, "norm": "group"},
+        {"width": 4, "norm": "instance", "slope": 0.0},
+    ],
+}
+CASES = [pytest.param(name, options, id=f"{name} {options}") for name in SMALL for options in SMALL[name]]
+
+
+def test_every_registered_network_is_tested() -> None:
+    assert sorted(SMALL) == names()
+
+
+@pytest.fixture(params=CASES)
+def network(request: pytest.FixtureRequest) -> InpaintingNetwork:
+    name, options = (request.param,) if isinstance(request.param, str) else request.param
+    return create(name, **options)
+
+
+@pytest.fixture(params=[(name, options) for name in SMALL for options in SMALL[name]], ids=lambda p: f"{p[0]} {p[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[str, dict]:
+    return request.param
+
+
+def built(case: tuple[str, dict], *, stirred: bool = True) -> InpaintingNetwork:
+    """A network; `stirred` replaces a head of zeros, behind which nothing would have an influence."""
+    network = create(case[0], **case[1])
+    if stirred:
+        for parameter in network.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+def batch(network: InpaintingNetwork, count: int = 2, more: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor]:
+    """The smallest pictures that fit, enlarged by `more` steps of the size rule."""
+    step = network.size.multiple_of
+    height, width = network.size.nearest(1, 1)
+    size = height + more[0] * step, width + more[1] * step
+    hole = (torch.rand(count, 1, *size) < 0.3).float()
+    return torch.rand(count, 3, *size) * (1 - hole), hole
+
+
+@pytest.mark.parametrize("more", [(0, 0), (0, 1), (2, 1)])
+def test_a_prediction_is_an_image_of_the_same_size(case: tuple[str, dict], more: tuple[int, int]) -> None:
+    network = built(case)
+    corrupted, hole = batch(network, 2, more)
+    prediction = network(corrupted, hole)
+    assert isinstance(prediction, Prediction)
+    assert prediction.image.shape == corrupted.shape
+    assert prediction.image.dtype == torch.float32
+    for earlier in prediction.earlier:
+        assert earlier.shape[:2] == (2, 3)
+    assert torch.isfinite(prediction.image).all()
+
+
+def test_another_size_is_refused_with_the_one_that_fits(case: tuple[str, dict]) -> None:
+    network = built(case)
+    height, width = network.size.nearest(1, 1)
+    for wrong in ((height + 1, width), (height, width - 1)):
+        fit = network.size.nearest(*wrong)
+        if fit == wrong:
+            continue
+        with pytest.raises(InputError, match=f"{wrong[0]}x{wrong[1]}. Pad to {fit[0]}x{fit[1]}"):
+            network(torch.rand(1, 3, *wrong), torch.zeros(1, 1, *wrong))
+        pad = torch.zeros(1, 4, *fit)
+        assert network(pad[:, :3], pad[:, 3:]).image.shape[2:] == fit
+
+
+def test_every_parameter_has_a_gradient(case: tuple[str, dict]) -> None:
+    network = built(case)
+    prediction = network(*batch(network, more=(1, 1)))
+    sum(p.square().sum() for p in (prediction.image, *prediction.earlier)).backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_images_of_a_batch_do_not_influence_each_other(case: tuple[str, dict], training: bool) -> None:
+    network = built(case).train(training)
+    corrupted, hole = batch(network, 3)
+    corrupted.requires_grad_()
+    image = network(corrupted, hole).image
+    image[1].sum().backward()
+    assert corrupted.grad[1].any()
+    assert not corrupted.grad[0].any()
+    assert not corrupted.grad[2].any()
+    other = corrupted.detach().clone()
+    other[0] = torch.rand_like(other[0]) * (1 - hole[0])
+    assert torch.equal(network(other, hole).image[1:], image[1:])
+
+
+def test_what_lies_in_the_hole_does_not_matter(case: tuple[str, dict]) -> None:
+    network = built(case).eval()
+    corrupted, hole = batch(network)
+    filled = corrupted + hole * torch.rand_like(corrupted)
+    assert torch.equal(network(corrupted, hole).image, network(filled, hole).image)
+
+
+def test_the_hole_matters(case: tuple[str, dict]) -> None:
+    network = built(case).eval()
+    corrupted, hole = batch(network)
+    assert not torch.equal(network(corrupted, hole).image, network(corrupted, hole * 0).image)
+
+
+@pytest.mark.parametrize("more", [(0, 0), (1, 2)])
+def test_declared_sites_are_true_and_all_visited(case: tuple[str, dict], more: tuple[int, int]) -> None:
+    network = built(case)
+    corrupted, hole = batch(network, 2, more)
+    height, width = corrupted.shape[2:]
+    visited: dict[str, list] = {}
+
+    def edit(site: str, features: Tensor) -> Tensor:
+        visited.setdefault(site, []).append(tuple(features.shape))
+        return features
+
+    network(corrupted, hole, edit=edit)
+    declared = {s.name: {(2, s.channels, height // s.stride, width // s.stride)} for s in network.sites}
+    assert {name: set(shapes) for name, shapes in visited.items()} == declared
+    assert len({s.name for s in network.sites}) == len(network.sites) > 0
+    strides = [s.stride for s in network.sites]
+    assert strides == sorted(strides)  # fine to coarse
+
+
+def test_the_lowest_site_is_the_smallest_map(case: tuple[str, dict]) -> None:
+    network = built(case)
+    cells = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(lambda _m, _i, out: cells.append(out.shape[-2] * out.shape[-1]))
+    corrupted, hole = batch(network, 1, (2, 2))
+    network(corrupted, hole)
+    lowest = network.sites[-1]
+    assert corrupted.shape[-2] * corrupted.shape[-1] // lowest.stride**2 == min(cells)
+
+
+def test_every_edit_has_an_effect_and_gets_a_gradient(case: tuple[str, dict]) -> None:
+    network = built(case).eval()
+    corrupted, hole = batch(network)
+    plain = network(corrupted, hole).image
+    for chosen in network.sites:
+        offset = torch.zeros(1, chosen.channels, 1, 1, requires_grad=True)
+
+        def edit(site: str, features: Tensor, chosen=chosen, offset=offset) -> Tensor:
+            return features + offset + 0.5 if site == chosen.name else features
+
+        image = network(corrupted, hole, edit=edit).image
+        assert not torch.equal(image, plain), chosen.name
+        image.square().sum().backward()
+        assert offset.grad.ne(0).all(), chosen.name
+
+
+def test_without_edits_a_network_is_itself_alone(case: tuple[str, dict]) -> None:
+    network = built(case).eval()
+    corrupted, hole = batch(network)
+    alone = network(corrupted, hole).image
+    assert torch.equal(network(corrupted, hole, edit=lambda _site, features: features).image, alone)
+    unseeded = {s.name: ContextMemory(s.channels, MemoryConfig(sets=2, contexts=2)) for s in network.sites}
+    for memories in ({}, unseeded):
+        assert torch.equal(MemoryInpainter(network, memories).eval()(corrupted, hole).prediction.image, alone)
+
+
+def test_parameter_names_are_the_same_with_and_without_an_edit(case: tuple[str, dict]) -> None:
+    network = built(case)
+    names_before = list(network.state_dict())
+    network(*batch(network), edit=lambda _site, features: features * 2)
+    assert list(network.state_dict()) == names_before
+    memories = {s.name: ContextMemory(s.channels, MemoryConfig(sets=2, contexts=2)) for s in network.sites}
+    held = [n for n in MemoryInpainter(network, memories).state_dict() if n.startswith("network.")]
+    assert held == [f"network.{n}" for n in names_before]
+
+
+def test_saved_and_loaded_it_predicts_the_same(case: tuple[str, dict], tmp_path: Path) -> None:
+    network = built(case).eval()
+    save_file(network.state_dict(), tmp_path / "network.safetensors")
+    torch.manual_seed(5)
+    other = create(case[0], **case[1]).eval()
+    other.load_state_dict(load_file(tmp_path / "network.safetensors"))
+    arguments = batch(network)
+    assert torch.equal(network(*arguments).image, other(*arguments).image)
+
+
+def test_an_unknown_site_lists_the_known_ones(case: tuple[str, dict]) -> None:
+    network = built(case)
+    with pytest.raises(InputError, match=network.sites[-1].name):
+        network.site("nowhere")
+    assert network.site(network.sites[0].name) is network.sites[0]
+
+
+# Names, sizes, facts --------------------------------------------------------------------------------------------------
+
+
+def test_unknown_names_and_options_are_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="Did you mean 'unet'"):
+        create("unett")
+    with pytest.raises(InputError, match="no option 'widht'; it takes width"):
+        create("unet", widht=3)
+
+
+@pytest.mark.parametrize("rule", [SizeRule(), SizeRule(16, 32), SizeRule(8), SizeRule(1, 33), SizeRule(16, 33)])
+def test_the_nearest_size_fits_holds_and_is_the_smallest(rule: SizeRule) -> None:
+    for side in range(1, 80):
+        fit, _ = rule.nearest(side, 40)
+        expected = next(s for s in range(side, 200) if s % rule.multiple_of == 0 and s >= rule.minimum)
+        assert fit == expected
+        rule.check(*rule.nearest(side, side))
+
+
+@pytest.mark.parametrize("name", names())
+def test_facts_agree_with_a_count_by_hand(name: str) -> None:
+    """Parameters one by one; multiply-adds of each convolution as outputs x inputs per output."""
+    options = SMALL[name][0]
+    network = create(name, **options)
+    total = 0
+
+    def count(module: nn.Module, _inputs, output: Tensor) -> None:
+        nonlocal total
+        kernel = module.kernel_size[0] * module.kernel_size[1]
+        total += output.numel() * kernel * module.in_channels // module.groups
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    found = facts(name, 64, **options)
+    with torch.no_grad():
+        network(torch.rand(1, 3, *found.pixels), torch.zeros(1, 1, *found.pixels))
+    assert found.parameters == sum(p.numel() for p in network.parameters())
+    # attention may add products that are no convolution
+    assert found.multiply_adds >= total
+    if name == "unet":
+        assert found.multiply_adds == total
+    assert found.sites == network.sites
+    assert found.paper, 'the docstring of a network\'s file names its paper: "Title" (venue year)'
+
+
+def test_spot_check_of_normalisation_across_the_batch() -> None:
+    """The test above would notice: batch normalisation makes images influence each other."""
+    layer = nn.BatchNorm2d(2).train()
+    x = torch.rand(2, 2, 3, 3)
+    other = torch.cat([x[:1] * 9, x[1:]])
+    with pytest.raises(AssertionError):
+        assert_close(layer(x)[1], layer(other)[1])

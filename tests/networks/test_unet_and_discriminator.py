@@ -1,0 +1,95 @@
+"""The plain network as it is described, and the discriminator's patches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cicm.conventions import InputError
+from cicm.networks import PatchDiscriminator, create
+from cicm.networks.inventory import facts
+from cicm.ops import pull_push
+
+
+@pytest.mark.parametrize(("width", "millions", "giga"), [(64, 25.8, 37.6), (32, 6.5, 9.5)])
+def test_unet_has_the_documented_size(width: int, millions: float, giga: float) -> None:
+    found = facts("unet", 256, width=width)
+    assert found.parameters / 1e6 == pytest.approx(millions, abs=0.05)
+    assert found.multiply_adds / 1e9 == pytest.approx(giga, abs=0.06)
+    assert found.pixels == (256, 256)
+    assert [(s.name, s.channels, s.stride) for s in found.sites][-1] == ("bottom", 8 * width, 16)
+
+
+def test_unet_has_exactly_15_convolutions() -> None:
+    network = create("unet", width=4)
+    assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == 15
+    assert not any(isinstance(m, nn.ConvTranspose2d | nn.Linear) for m in network.modules())
+
+
+def test_the_bottom_of_the_unet_sees_about_368_pixels_far() -> None:
+    """Stem 5x5; four 4x4 of stride 2; 3x3 with dilations 1, 2, 4, 2, 1 at stride 16, by gradient."""
+    network = create("unet", width=1)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 0.1)  # nothing cancels
+    side = 512
+    corrupted = torch.rand(1, 3, side, side, requires_grad=True)
+    seen = {}
+    network(corrupted, torch.zeros(1, 1, side, side), edit=lambda site, f: seen.setdefault(site, f))
+    seen["bottom"][0, :, 16, 16].sum().backward()
+    rows = corrupted.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    sees = int(rows[-1] - rows[0]) + 1
+    # 5, then 3 more steps of 1, 2, 4, 8 pixels, then 2 x dilation x 16
+    assert sees == 5 + 3 * (1 + 2 + 4 + 8) + 2 * 16 * (1 + 2 + 4 + 2 + 1)
+    assert sees == pytest.approx(368, abs=4)
+
+
+def test_a_smooth_start_begins_as_the_smooth_fill() -> None:
+    network = create("unet", width=4, start="smooth")
+    hole = (torch.rand(1, 1, 32, 32) < 0.3).float()
+    corrupted = torch.rand(1, 3, 32, 32) * (1 - hole)
+    assert torch.equal(network(corrupted, hole).image, pull_push(corrupted, hole))
+
+
+def test_signals_keep_their_scale_through_15_layers() -> None:
+    image = create("unet", width=16)(torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)).image
+    assert 0.01 < image.std() < 10
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(InputError, match="width must be at least 1"):
+        create("unet", width=0)
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_logit_sees_70x70_pixels(layers: int) -> None:
+    judge = PatchDiscriminator(width=4, layers=layers).eval()
+    image = torch.rand(1, 3, 160, 160, requires_grad=True)
+    logits = judge(image)
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+    seen = image.grad.abs().sum((0, 1))
+    for axis in (0, 1):
+        lines = seen.sum(1 - axis).nonzero().flatten()
+        assert int(lines[-1] - lines[0]) + 1 == {2: 34, 3: 70}[layers]
+
+
+def test_a_logit_of_one_image_sees_no_other_image_and_every_weight_learns() -> None:
+    judge = PatchDiscriminator(width=4)
+    image = torch.rand(2, 3, 80, 80, requires_grad=True)
+    judge(image)[0].square().sum().backward()
+    assert image.grad[0].any()
+    assert not image.grad[1].any()
+    assert all(p.grad is not None and p.grad.any() for p in judge.parameters())
+
+
+def test_the_discriminator_is_spectrally_normalised() -> None:
+    judge = PatchDiscriminator(width=4)
+    image = torch.rand(1, 3, 80, 80)
+    for _ in range(40):  # power iteration, one round per training forward
+        judge(image)
+    judge.eval()
+    for module in judge.modules():
+        if isinstance(module, nn.Conv2d):
+            largest = torch.linalg.matrix_norm(module.weight.flatten(1), 2)
+            assert largest.item() == pytest.approx(1, abs=0.05)  # the iteration is not exact
