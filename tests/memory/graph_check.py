@@ -49,8 +49,8 @@ def check_compile() -> None:
     backend = "inductor" if shutil.which("g++") or shutil.which("c++") else "aot_eager"
     eager = model("hole")
     compiled = torch.compile(copy.deepcopy(eager), fullgraph=True, dynamic=True, backend=backend)
-    # Without gradients any size. With them torch 2.13's inductor stumbles over the symbolic strides of what it saves for
-    # the backward pass ("cannot determine truth value of Relational"), so training compiles for a size at a time.
+    # Without gradients any size. With them torch 2.13's inductor stumbles over the symbolic strides of what it saves
+    # for the backward pass ("cannot determine truth value of Relational"), so training compiles for a size at a time.
     with torch.no_grad():
         for size in ((2, 32, 48), (1, 64, 32)):
             arguments = inputs(*size)

@@ -11,25 +11,27 @@ from cicm.recipes import load_recipe
 from cicm.training import loop
 from cicm.training.checkpoint import LAST, load
 from cicm.training.records import read_log
+from cicm.training.run import Run, engine, new_run
+from cicm.training.seeding import seed_memories
 from cicm.training.step import complete_regions, part_of
 
 from .test_resume import CHANGES, command
 
 
-def a_run(photos: Path, **changes: object) -> loop.Run:
+def a_run(photos: Path, **changes: object) -> Run:
     import json
 
     sets = [f"{key}={json.dumps(value)}" for key, value in (CHANGES | changes).items()]
     data = [f"data.train='{photos}/train'", f"data.val='{photos}/val'"]
     config = load_recipe("unet-cicm-toy", [*data, *sets])
-    return loop.new_run(config, loop.engine(config, "cpu", 1))
+    return new_run(config, engine(config, "cpu", 1))
 
 
 def test_memories_are_seeded_from_complete_regions_of_the_first_batches(photos: Path):
     plain = {"training.precision": "32-true", "training.memory_seed_batches": 2}
     run, again = a_run(photos, **plain), a_run(photos, **plain)
     for each in (run, again):
-        loop.seed_memories(each)
+        seed_memories(each)
     first, second = run.players.bare.memories["bottom"].state, again.players.bare.memories["bottom"].state
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 

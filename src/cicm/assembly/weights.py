@@ -22,6 +22,8 @@ from cicm.conventions import InputError
 FORMAT = "cicm-1"
 MAX_BYTES = 4 * 2**30
 MAX_HEADER = 2**24
+UNUSABLE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError, SafetensorError)
+"""What a header that is JSON, but not ours, can raise; RecursionError is a RuntimeError."""
 DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "unet-cicm-scenes.safetensors"
 
 
@@ -123,7 +125,7 @@ def read_header(path: str | os.PathLike) -> dict[str, str]:
         metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
         if not isinstance(metadata, dict):
             raise ValueError("no header")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not a whole safetensors file (its header can't be read). Get it again.") from error
     return metadata
 
@@ -148,11 +150,14 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
     try:
         config = ModelConfig.from_dict(json.loads(header["config"]))
         card = json.loads(header.get("card", "{}"))
+        if not isinstance(card, dict):
+            raise ValueError("its card is not an object")
+        with torch.device("meta"):  # shapes alone, so that a small file can't ask for all memory
+            expected = build(config).state_dict()
         tensors = load_file(file, device="cpu")
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise InputError(f"{file} is damaged: {error}. Get it again.") from error
-    model = build(config)
-    expected = model.state_dict()
+    except UNUSABLE as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{file} is damaged, or of another version: {reason} Get it again.") from error
     missing, surplus = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     wrong = [n for n in expected if n in tensors and tensors[n].shape != expected[n].shape]
     if missing or surplus or wrong:
@@ -161,6 +166,7 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
             f"{file} does not fit its own configuration ({config.network!r}): {len(missing)} tensors missing, "
             f"{len(surplus)} surplus, {len(wrong)} of another shape, the first is {first!r}. Get it again."
         )
+    model = build(config)
     model.load_state_dict(tensors)
     if bad := [n for n, t in model.state_dict().items() if not torch.isfinite(t).all()]:
         raise InputError(f"{file} holds values that are not finite, first in {bad[0]!r}. Get it again.")

@@ -146,6 +146,43 @@ class TrainingStream:
         return batch
 
 
+class MixedStream:
+    """Two streams in one: every so many steps a batch of `large`, otherwise one of `small`; resumable like both.
+
+    Args:
+        small: gives most batches.
+        large: gives the batch of each step `every - 1`, `2 * every - 1`, ...; usually larger crops, fewer of them.
+        every: 2 or above.
+
+    Raises:
+        InputError: `every` below 2.
+    """
+
+    def __init__(self, small: TrainingStream, large: TrainingStream, every: int) -> None:
+        if every < 2:
+            raise InputError(f"every must be 2 or above, so that both streams are read; got {every}.")
+        self.small, self.large, self.every = small, large, every
+        self.dataset = small.dataset
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Every file that either stream passed over so far, with the reason."""
+        return {**self.small.skipped, **self.large.skipped}
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, read in this process."""
+        passed, place = divmod(step, self.every)
+        return self.large.batch(passed) if place == self.every - 1 else self.small.batch(step - passed)
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """Batches of `step`, `step + 1`, ... without end."""
+        passed = step // self.every
+        small, large = self.small.from_step(step - passed), self.large.from_step(passed)
+        while True:
+            yield next(large if step % self.every == self.every - 1 else small)
+            step += 1
+
+
 class _Collated(Dataset[Any]):
     """A list of keys -> the batch of those samples; a bad file comes back as the error, not raised.
 

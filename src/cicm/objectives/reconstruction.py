@@ -38,7 +38,7 @@ def reconstruction(
     Example:
         >>> import torch
         >>> image, hole = torch.zeros(1, 3, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
-        >>> [reconstruction(image + 0.5, image, hole, hole_weight=weight).item() for weight in (1, 3)]
+        >>> [reconstruction(image + 0.5, image, hole, hole_weight=weight).item() for weight in (1.0, 3.0)]
         [0.25, 0.5]
     """
     difference = prediction - image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,7 +39,7 @@ def pull_push(corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"
     for _ in range(HALVINGS):
         colour, weight = pyramid[-1]
         # count_include_pad=False: an average over cells that exist; ceil_mode: odd borders are kept
-        pool = {"kernel_size": 2, "ceil_mode": True, "count_include_pad": False}
+        pool: dict[str, Any] = {"kernel_size": 2, "ceil_mode": True, "count_include_pad": False}
         pyramid.append((F.avg_pool2d(colour, **pool), F.avg_pool2d(weight, **pool)))
     lowest = pyramid[-1]
     for window in WIDER:

@@ -21,5 +21,5 @@ def as_map(regions: Float[Tensor, "N C"], like: Float[Tensor, "B C h w"]) -> Flo
     """The inverse of `as_regions`, with the batch, map size and memory layout of `like`."""
     batch, _, height, width = like.shape
     features = regions.view(batch, height, width, regions.shape[1]).permute(0, 3, 1, 2)
-    # The rows lie channels last. Left so, the convolutions that follow would take another path and change their last bits.
+    # Rows lie channels last; left so, the next convolution would take another path and change its last bits.
     return features.contiguous() if like.is_contiguous() else features

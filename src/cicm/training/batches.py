@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cicm.conventions import InputError
 from cicm.data.datasets import TrainingPhotos, to_image
 from cicm.data.folders import find_images, image_size
 from cicm.data.generators import HoleGenerator
-from cicm.data.loading import TrainingStream
+from cicm.data.loading import MixedStream, TrainingStream
 from cicm.training.config import DataConfig
 
 VALIDATION_SEED = 1_000_003  # holes and crops of validation are the same for every run, whatever its seed
@@ -34,14 +34,28 @@ def training_photos(data: DataConfig) -> list[Path]:
 
 def training_stream(
     data: DataConfig, paths: Sequence[Path], seed: int, *, rank: int, world: int, pin_memory: bool = False
-) -> TrainingStream:
+) -> TrainingStream | MixedStream:
     """Batches of one rank; together the ranks see `data.batch_size` images per step.
 
     Raises:
         InputError: the batch does not divide over the ranks, or a setting that the data set refuses.
     """
+    stream = _stream(data, paths, seed, rank, world, pin_memory)
+    if not data.large_crop:
+        return stream
+    large = [path for path in paths if min(image_size(path)) >= data.large_crop]
+    if not large:
+        raise InputError(f"no photo in {data.train} has {data.large_crop} pixels. Use a smaller data.large_crop.")
+    fewer = data.batch_size * data.crop**2 // data.large_crop**2
+    wide = replace(data, crop=data.large_crop, batch_size=fewer, large_crop=0, large_every=0)
+    return MixedStream(stream, _stream(wide, large, seed, rank, world, pin_memory), data.large_every)
+
+
+def _stream(
+    data: DataConfig, paths: Sequence[Path], seed: int, rank: int, world: int, pin_memory: bool
+) -> TrainingStream:
     if data.batch_size % world:
-        raise InputError(f"data.batch_size must be a multiple of the {world} devices; got {data.batch_size}.")
+        raise InputError(f"{data.batch_size} crops of {data.crop} do not divide over {world} devices evenly.")
     photos = TrainingPhotos(
         paths,
         data.crop,

@@ -21,6 +21,8 @@ class DataConfig:
         match: patterns such as `coco-*`; only photos whose path below the folder fits one of them. Empty: all.
         limit: use only so many training photos, evenly spread over the folder; 0 uses all.
         crop: side of the square crops, pixels.
+        large_crop, large_every: every so many steps (2 or above; 0 never) the crops are `large_crop` wide, from the
+            photos that have that many pixels, and fewer by as much as they are larger: a step costs the same.
         batch_size: images of one optimizer step, over all devices and all micro-batches together.
         scale: least and largest factor by which a photo is reduced before it is cropped; 0: down to the whole photo.
         native: share of the crops that are cut out without reducing.
@@ -39,6 +41,8 @@ class DataConfig:
     match: tuple[str, ...] = ()
     limit: int = 0
     crop: int = 256
+    large_crop: int = 0
+    large_every: int = 0
     batch_size: int = 8
     scale: tuple[float, float] = (0.0, 1.0)
     native: float = 0.5
@@ -53,7 +57,17 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "crop", "batch_size")
-        _at_least(self, 0, "workers", "cache_mb", "limit")
+        _at_least(self, 0, "workers", "cache_mb", "limit", "large_crop", "large_every")
+        if bool(self.large_crop) != (self.large_every >= 2):
+            raise InputError(
+                "data.large_crop and data.large_every (2 or above) go together; "
+                f"got {self.large_crop} and {self.large_every}. Set both, or neither."
+            )
+        if self.large_crop and (self.large_crop <= self.crop or self.batch_size * self.crop**2 % self.large_crop**2):
+            raise InputError(
+                "data.large_crop must be larger than data.crop, and data.batch_size * crop^2 / large_crop^2 a whole "
+                f"number; got {self.batch_size} of {self.crop} and {self.large_crop}."
+            )
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,8 @@ class TrainingConfig:
 
     Args:
         steps: optimizer steps of the whole run.
+        stop_at: end after this step, with weights, as if it were the last; the learning rate still follows `steps`.
+            0 never does. A larger one later goes on from there.
         lr: highest learning rate, reached after `warmup_steps`, falling along a cosine to `lr_last` at the end.
         lr_last: learning rate of the last step, as a share of `lr`.
         betas, weight_decay: of AdamW.
@@ -87,6 +103,7 @@ class TrainingConfig:
     """
 
     steps: int = 100_000
+    stop_at: int = 0
     lr: float = 2e-4
     lr_last: float = 0.01
     warmup_steps: int = 500
@@ -118,7 +135,7 @@ class TrainingConfig:
         _at_least(self, 1, "steps", "accumulate", "val_images", "memory_seed_batches", "discriminator_width")
         _at_least(self, 0, "warmup_steps", "weight_decay", "grad_clip", "log_every_steps", "save_every_steps")
         _at_least(self, 0, "validate_every_steps", "grid_images", "lr", "lr_last", "discriminator_lr", "seed")
-        _at_least(self, 0, "memory_seed_step", "memory_reseed_every_steps", "memory_reseed_until")
+        _at_least(self, 0, "stop_at", "memory_seed_step", "memory_reseed_every_steps", "memory_reseed_until")
         _one_of(self, "precision", get_args(Precision))
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"training.ema_decay must be in [0, 1); got {self.ema_decay}.")
@@ -149,6 +166,7 @@ FREE_KEYS = frozenset(
         "training.val_images",
         "training.grid_images",
         "training.tensorboard",
+        "training.stop_at",
     }
 )
 

@@ -1,4 +1,4 @@
-"""Learning rate as a pure function of the step."""
+"""What is a pure function of the step: the learning rate, and what is due."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def learning_rate(step: int, *, highest: float, steps: int, warmup_steps: int, l
         return highest * (step + 1) / (warmup_steps + 1)
     done = min(1.0, (step - warmup_steps) / max(1, steps - 1 - warmup_steps))
     return highest * (last + (1 - last) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps happens after this one; 0 means never.
+
+    Example:
+        >>> [step for step in range(1, 10) if due(step, 4)], due(3, 0)
+        ([4, 8], False)
+    """
+    return every > 0 and step % every == 0

@@ -1,0 +1,53 @@
+"""When memories are filled, and when their starved places are filled again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cicm.training.distributed import gather_regions
+from cicm.training.run import Run, on_device
+from cicm.training.schedule import due
+from cicm.training.step import Part, complete_regions, part_of, split
+
+MOST_SEEDING_REGIONS = 20_000  # a few times L * K; more only makes k-means slower
+
+
+@torch.no_grad()
+def seed_memories(run: Run) -> None:
+    """Fill each memory that waits for it from the complete regions of the coming batches; the same on every rank."""
+    waiting = [site for site, memory in run.players.bare.memories.items() if not memory.seeded]
+    if not waiting:
+        return
+    found: dict[str, list[Tensor]] = {site: [] for site in waiting}
+    for offset in range(run.config.training.memory_seed_batches):
+        batch = on_device(run, run.stream.batch(run.step + offset))
+        parts = []
+        for piece in split(batch, run.config.training.accumulate):
+            output = run.players.model(piece["image"] * (1 - piece["hole"]), piece["hole"])
+            parts.append(part_of(output, piece, run.players.bare))
+        for site in waiting:  # gathered batch by batch, so that the order is that of the whole batches
+            found[site].append(gather_regions(complete_regions(parts, site)))
+    for place, site in enumerate(waiting):
+        regions = torch.cat(found[site])
+        stride = max(1, -(-len(regions) // MOST_SEEDING_REGIONS))
+        generator = _generator(run, place)
+        run.players.bare.memories[site].seed_(regions[::stride], generator)  # type: ignore[operator]
+
+
+def reseed_when_due(run: Run, parts: list[Part]) -> None:
+    """Give starved sets and contexts new content from the batch's complete regions, every so many steps."""
+    training = run.config.training
+    late = run.step > training.memory_reseed_until * training.steps
+    if late or not due(run.step, training.memory_reseed_every_steps):
+        return
+    for place, (site, memory) in enumerate(run.players.bare.memories.items()):
+        if memory.seeded:
+            regions = gather_regions(complete_regions(parts, site))
+            run.reseeded += memory.reseed_(regions, _generator(run, place))  # type: ignore[operator]
+
+
+def _generator(run: Run, place: int) -> torch.Generator:
+    """A generator that depends on the seed, the step and the memory alone, so that no state of it need be saved."""
+    mixed = (run.config.training.seed * 1_000_003 + run.step) * 101 + place
+    return torch.Generator().manual_seed(mixed % 2**63)

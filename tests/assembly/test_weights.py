@@ -1,0 +1,328 @@
+"""Weights files: what is written is read again, whole, and everything else is refused with a word of help."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from cicm.assembly import MemoryInpainter, ModelConfig, build, load_weights, save_weights, weights
+from cicm.conventions import InputError
+from cicm.memory import MemoryConfig
+
+CONFIG = ModelConfig(
+    "unet", {"width": 4}, {"bottom": MemoryConfig(sets=2, contexts=3), "down3": MemoryConfig(sets=3, contexts=2)}
+)
+CARD = {"data": "photos of nobody", "licence": "CC0-1.0", "scores": {"psnr": [20.5, 18.25]}}
+
+
+@pytest.fixture(scope="module")
+def model() -> MemoryInpainter:
+    torch.manual_seed(1)
+    made = build(CONFIG)
+    for memory in made.memories.values():
+        memory.seed_(torch.rand(40, memory.channels) * 300, torch.Generator().manual_seed(0))
+    return made.eval()
+
+
+@pytest.fixture
+def good(model: MemoryInpainter, tmp_path: Path) -> Path:
+    return save_weights(tmp_path / "good.safetensors", model, CONFIG, CARD)
+
+
+def rewritten(good: Path, path: Path, tensors=None, **header: str) -> Path:
+    """The good file with other tensors or another header."""
+    with good.open("rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        metadata = json.loads(stream.read(length))["__metadata__"]
+    save_file(load_file(good) if tensors is None else tensors, path, metadata={**metadata, **header})
+    return path
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+# Round trip -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_again(model: MemoryInpainter, good: Path) -> None:
+    loaded = load_weights(good)
+    assert (loaded.config, loaded.card) == (CONFIG, CARD)
+    assert not loaded.model.training
+    for (name, a), (other, b) in zip(model.state_dict().items(), loaded.model.state_dict().items(), strict=True):
+        assert name == other
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b), name
+    hole = torch.zeros(1, 1, 32, 32)
+    hole[..., 8:20, 8:20] = 1
+    corrupted = torch.rand(1, 3, 32, 32) * (1 - hole)
+    assert torch.equal(model(corrupted, hole).composite, loaded.model(corrupted, hole).composite)
+    assert left_behind(good.parent) == ["good.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_halves_the_network_and_keeps_the_memory(
+    model: MemoryInpainter, good: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    small = save_weights(tmp_path / "half.safetensors", model, CONFIG, dtype=dtype)
+    assert small.stat().st_size < 0.65 * good.stat().st_size
+    loaded = load_weights(small).model
+    for name, tensor in model.state_dict().items():
+        kept = loaded.state_dict()[name]
+        assert kept.dtype == torch.float32
+        expected = tensor.to(dtype).float() if name.startswith("network.") else tensor
+        assert torch.equal(kept, expected), name
+    assert model.network.stem[0].weight.dtype == torch.float32  # the model itself is as it was
+
+
+def test_a_path_as_text_and_a_new_folder(model: MemoryInpainter, tmp_path: Path) -> None:
+    path = save_weights(str(tmp_path / "new" / "folder" / "w.safetensors"), model, CONFIG)
+    assert load_weights(str(path)).card == {}
+
+
+def test_a_control_is_saved_and_loaded(tmp_path: Path) -> None:
+    for kind in ("table", "convolution"):
+        config = ModelConfig("unet", {"width": 4}, {"bottom": MemoryConfig(sets=2, contexts=3, kind=kind)})
+        made = build(config)
+        loaded = load_weights(save_weights(tmp_path / f"{kind}.safetensors", made, config)).model
+        pairs = zip(made.state_dict().values(), loaded.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_existing_file_is_replaced_only_when_asked(model: MemoryInpainter, good: Path) -> None:
+    before = good.read_bytes()
+    with pytest.raises(InputError, match="exists; choose another name"):
+        save_weights(good, model, CONFIG, {"other": 1})
+    assert good.read_bytes() == before
+    save_weights(good, model, CONFIG, {"other": 1}, overwrite=True)
+    assert load_weights(good).card == {"other": 1}
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights", "weights.safetensors.gz"])
+def test_another_ending_is_refused(model: MemoryInpainter, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"written as \.safetensors"):
+        save_weights(tmp_path / name, model, CONFIG)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_folder_is_refused(model: MemoryInpainter, tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        save_weights(tmp_path / "w.safetensors", model, CONFIG, overwrite=True)
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(
+    model: MemoryInpainter, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = good.read_bytes()
+
+    def full(_tensors, path, metadata=None) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(good, model, CONFIG, overwrite=True)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(good.with_name("other.safetensors"), model, CONFIG)
+    assert left_behind(good.parent) == ["good.safetensors"]
+    assert good.read_bytes() == before
+
+
+def test_a_card_that_is_no_data_writes_nothing(model: MemoryInpainter, tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        save_weights(tmp_path / "w.safetensors", model, CONFIG, {"when": object()})
+    assert left_behind(tmp_path) == []
+
+
+# Reading what is bad --------------------------------------------------------------------------------------------------
+
+
+def test_missing_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no weights file at"):
+        load_weights(tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="is a folder"):
+        load_weights(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no weights file at"):
+        load_weights(tmp_path / "pipe")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short_anywhere(good: Path, share: float) -> None:
+    data = good.read_bytes()
+    cut = good.with_name("cut.safetensors")
+    cut.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(InputError, match="Get it again"):
+        load_weights(cut)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.binary(max_size=200))
+def test_garbage(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "garbage.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(InputError):
+        load_weights(path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+def test_a_damaged_header_is_refused_or_harmless(good: Path, place: float, value: int) -> None:
+    """One byte of the header changed: an InputError, or a file that still describes a whole model. Nothing else."""
+    data = bytearray(good.read_bytes())
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    data[int(place * end)] = value
+    path = good.with_name("damaged.safetensors")
+    path.write_bytes(data)
+    try:
+        loaded = load_weights(path)
+    except InputError:
+        return
+    assert isinstance(loaded.model, MemoryInpainter)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_of_torch_are_never_opened(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "weights.safetensors"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=r"is a pickle.*run code.*pass the .safetensors"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, protocol: int) -> None:
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps(Trap(), protocol))
+    with pytest.raises(InputError, match="is a pickle"):
+        load_weights(path)
+    assert left_behind(tmp_path) == ["weights.pth"]
+
+
+def test_safetensors_of_another_project(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    for metadata in (None, {"format": "pt"}):
+        save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
+        with pytest.raises(InputError, match=r"not a cicm model.*converting"):
+            load_weights(path)
+
+
+def test_tensors_of_another_network(good: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    wide = build(ModelConfig("unet", {"width": 8}, CONFIG.memories)).state_dict()
+    with pytest.raises(InputError, match=r"0 tensors missing, 0 surplus, \d+ of another shape, the first is 'network"):
+        load_weights(rewritten(good, other, wide))
+    tensors = load_file(good)
+    lost = tensors.pop("network.head.bias")
+    with pytest.raises(InputError, match=r"1 tensors missing, 0 surplus.*'network.head.bias'"):
+        load_weights(rewritten(good, other, tensors))
+    with pytest.raises(InputError, match=r"0 tensors missing, 1 surplus.*'extra'"):
+        load_weights(rewritten(good, other, {**tensors, "network.head.bias": lost, "extra": lost.clone()}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["network.head.weight", "memories.bottom.contexts"])
+def test_values_that_are_not_finite(good: Path, tmp_path: Path, name: str, value: float) -> None:
+    tensors = load_file(good)
+    tensors[name].view(-1)[3] = value
+    with pytest.raises(InputError, match=f"not finite, first in '{name}'"):
+        load_weights(rewritten(good, tmp_path / "bad.safetensors", tensors))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "",
+        "{",
+        "[]",
+        "5",
+        "null",
+        '{"network": 5}',
+        '{"network": "rfrx"}',
+        '{"network": []}',
+        '{"options": 5}',
+        '{"options": {"width": "wide"}}',
+        '{"options": {"width": 2.5}}',
+        '{"options": {"width": -1}}',
+        '{"options": {"no": 1}}',
+        '{"memories": []}',
+        '{"memories": 5}',
+        '{"memories": {"bottom": 5}}',
+        '{"memories": {"bottom": {"sets": "x"}}}',
+        '{"memories": {"bottom": {"sets": 2.5}}}',
+        '{"memories": {"bottom": {"sets": null}}}',
+        '{"memories": {"nowhere": {}}}',
+        '{"memories": {"bottom": {"ratio_kernel": 1.0}}}',
+        '{"memories": {"bottom": {"similarity": []}}}',
+        "[" * 100_000,
+        '{"unknown": 1}',
+    ],
+)
+def test_a_configuration_that_makes_no_model(good: Path, tmp_path: Path, config: str) -> None:
+    with pytest.raises(InputError, match="Get it again"):
+        load_weights(rewritten(good, tmp_path / "bad.safetensors", config=config))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"options": {"width": 200000}}',  # a stem of 4 MB, a bottom of 80 TB
+        '{"options": {"width": 4}, "memories": {"bottom": {"sets": 1000000, "contexts": 1000000}}}',
+        '{"options": {"width": 4}, "memories": {"bottom": {"sets": 1000000000000000000000}}}',
+    ],
+)
+def test_a_small_file_cannot_ask_for_all_memory(good: Path, tmp_path: Path, config: str) -> None:
+    """The shapes are compared before anything is allocated."""
+    with pytest.raises(InputError, match="Get it again"):
+        load_weights(rewritten(good, tmp_path / "huge.safetensors", config=config))
+
+
+@pytest.mark.parametrize("card", ["{", "[" * 100_000, "[]", "5"])
+def test_a_card_that_is_none(good: Path, tmp_path: Path, card: str) -> None:
+    with pytest.raises(InputError, match="Get it again"):
+        load_weights(rewritten(good, tmp_path / "bad.safetensors", card=card))
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a": ' * 50_000, b"[]", b'{"__metadata__": []}', b"\xff\xfe"])
+def test_headers_that_are_no_headers(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(InputError, match=r"Get it again|not a cicm model"):
+        load_weights(path)
+
+
+def test_a_header_longer_than_the_file_or_than_is_sane(tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    for length in (10**4, weights.MAX_HEADER + 1, 2**63):
+        path.write_bytes(struct.pack("<Q", length) + b"{}")
+        with pytest.raises(InputError, match="header can't be read"):
+            load_weights(path)
+
+
+def test_a_file_larger_than_is_read(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="GiB"):
+        load_weights(good)
+
+
+def test_weights_that_should_have_come_with_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(weights, "DEFAULT", tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match=r"own weights are missing.*Reinstall"):
+        load_weights()

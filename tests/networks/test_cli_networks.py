@@ -1,0 +1,51 @@
+"""`cicm networks`: a table, Markdown and JSON of what is registered."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cicm.cli.main import main
+from cicm.networks import create, names
+
+
+def run(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
+    code = main(["networks", *words])
+    return code, *capsys.readouterr()
+
+
+def test_every_network_has_a_row(capsys: pytest.CaptureFixture) -> None:
+    code, out, err = run(capsys)
+    assert (code, err) == (0, "")
+    for name in names():
+        assert f"│ {name} " in out
+        for site in create(name).sites:
+            assert f"{site.name} {site.channels}/{site.stride}" in out
+
+
+def test_the_markdown_is_a_whole_table(capsys: pytest.CaptureFixture) -> None:
+    code, out, _ = run(capsys, "--markdown")
+    lines = out.splitlines()
+    assert code == 0
+    assert len(lines) == 2 + len(names())
+    assert {line.count("|") for line in lines} == {7}
+    unet = next(line for line in lines if line.startswith("| unet |"))
+    assert "| 25.8 M | 37.6 G |" in unet
+    assert "bottom 512/16 | multiples of 16, from 32 | Cross-Image Context" in unet
+
+
+def test_json_for_programs(capsys: pytest.CaptureFixture) -> None:
+    code, out, _ = run(capsys, "--json")
+    assert code == 0
+    found = {one["name"]: one for one in json.loads(out)}
+    assert list(found) == names()
+    assert found["unet"]["sites"][-1] == {"name": "bottom", "channels": 512, "stride": 16}
+    assert found["unet"]["pixels"] == [256, 256]
+
+
+@pytest.mark.parametrize("words", [["--json", "--markdown"], ["unet"], ["--nothing"]])
+def test_what_is_wrong_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture, words: list[str]) -> None:
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
