@@ -14,7 +14,7 @@ from PIL import Image
 
 from cicm.conventions import InputError
 from cicm.data.datasets import TrainingPhotos
-from cicm.data.loading import TrainingStream
+from cicm.data.loading import MixedStream, TrainingStream
 
 SIZE = 7
 
@@ -194,3 +194,24 @@ def test_a_stream_of_real_photos(shared):
     for one, other in islice(zip(here, there), 4):
         assert equal(one, other)
         assert one["image"].shape == (8, 3, 64, 64)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_mixed_stream_gives_both_in_turn_and_begins_anywhere(folder, every):
+    small, large = stream(folder), TrainingStream(TrainingPhotos(folder, crop=20, seed=3), 2, 5)
+    mixed = MixedStream(small, large, every)
+    row = list(islice(mixed.from_step(0), 9))
+    places = {16: 0, 20: 0}
+    for step, batch in enumerate(row):
+        side = 20 if step % every == every - 1 else 16
+        source = large if side == 20 else small
+        assert equal(batch, source.batch(places[side]))
+        assert equal(batch, mixed.batch(step))
+        places[side] += 1
+    for start in (1, 4, 5):
+        assert all(equal(a, b) for a, b in zip(islice(mixed.from_step(start), 4), row[start:], strict=False))
+
+
+def test_a_mixed_stream_of_one_stream_is_refused(folder):
+    with pytest.raises(InputError, match="every must be 2 or above"):
+        MixedStream(stream(folder), stream(folder), 1)

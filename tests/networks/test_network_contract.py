@@ -20,6 +20,7 @@ SMALL: dict[str, list[dict]] = {
     "unet": [
         {"width": 4},
         {"width": 4, "start": "smooth"},
+        {"width": 4, "start": "biharmonic"},
         {"width": 4, "norm": "group"},
         {"width": 4, "norm": "instance", "slope": 0.0},
     ],

@@ -9,7 +9,7 @@ from torch import nn
 from cicm.conventions import InputError
 from cicm.networks import PatchDiscriminator, create
 from cicm.networks.inventory import facts
-from cicm.ops import pull_push
+from cicm.ops import biharmonic, pull_push
 
 
 @pytest.mark.parametrize(("width", "millions", "giga"), [(64, 25.8, 37.6), (32, 6.5, 9.5)])
@@ -45,11 +45,12 @@ def test_the_bottom_of_the_unet_sees_about_368_pixels_far() -> None:
     assert sees == pytest.approx(368, abs=4)
 
 
-def test_a_smooth_start_begins_as_the_smooth_fill() -> None:
-    network = create("unet", width=4, start="smooth")
+@pytest.mark.parametrize(("start", "fill"), [("smooth", pull_push), ("biharmonic", biharmonic)])
+def test_an_untrained_network_with_a_first_fill_is_that_fill(start: str, fill) -> None:
+    network = create("unet", width=4, start=start)
     hole = (torch.rand(1, 1, 32, 32) < 0.3).float()
     corrupted = torch.rand(1, 3, 32, 32) * (1 - hole)
-    assert torch.equal(network(corrupted, hole).image, pull_push(corrupted, hole))
+    assert torch.equal(network(corrupted, hole).image, fill(corrupted, hole))
 
 
 def test_signals_keep_their_scale_through_15_layers() -> None:
@@ -60,6 +61,11 @@ def test_signals_keep_their_scale_through_15_layers() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="width must be at least 1"):
         create("unet", width=0)
+    # ours, or that of the shape checks that run while testing
+    with pytest.raises(
+        Exception, match="start must be one of hole, smooth, biharmonic|'hole', 'smooth', or 'biharmonic'"
+    ):
+        create("unet", start="telea")
 
 
 @pytest.mark.parametrize("layers", [2, 3])

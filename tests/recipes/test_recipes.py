@@ -39,6 +39,7 @@ def test_every_recipe_resolves_builds_tiny_and_takes_one_step(name: str, photos:
         "model.options.width=2", "data.crop=64", "data.batch_size=2", "data.workers=0", 'data.kinds=["boxes"]',
         "data.match=[]", "data.limit=0", "training.steps=1", "training.accumulate=1", "training.val_images=1",
         "training.discriminator_width=2", "training.init=", "training.memory_seed_batches=1",
+        "training.init_fresh=[]", "data.large_crop=0", "data.large_every=0",
         *(f"model.memories.{site}.{key}=2" for site in recipe.model.memories for key in ("sets", "contexts")),
     ]  # fmt: skip
     sets = [part for change in changes for part in ("--set", change)]

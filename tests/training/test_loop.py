@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from cicm.assembly import save_weights
 from cicm.cli.main import main
+from cicm.conventions import InputError
 from cicm.recipes import load_recipe
 from cicm.training import loop
 from cicm.training.checkpoint import LAST, load
@@ -15,7 +18,7 @@ from cicm.training.run import Run, engine, new_run
 from cicm.training.seeding import seed_memories
 from cicm.training.step import complete_regions, part_of
 
-from .test_resume import CHANGES, command
+from .test_resume import CHANGES, command, without_speed
 
 
 def a_run(photos: Path, **changes: object) -> Run:
@@ -77,3 +80,41 @@ def test_the_same_seed_gives_the_same_start_and_another_one_does_not(photos: Pat
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert first.stream.keys(0) == same.stream.keys(0)
+
+
+def test_a_run_begins_from_a_file_but_for_what_is_to_be_fresh(photos: Path, tmp_path: Path):
+    first = a_run(photos)
+    with torch.no_grad():
+        for parameter in first.players.bare.network.parameters():
+            parameter.add_(1.0)
+    file = save_weights(tmp_path / "w.safetensors", first.players.bare, first.config.model)
+    given = first.players.bare.network.state_dict()
+    # an option that changes no tensor may differ
+    init = {"training.init": str(file), "training.init_fresh": ["head"], "model.options.start": "smooth"}
+    begun = a_run(photos, **init).players.bare.network.state_dict()
+    for name, tensor in begun.items():
+        assert torch.equal(tensor, given[name]) != name.startswith("head"), name
+    with pytest.raises(InputError, match="no parameter begins with 'tail'"):
+        a_run(photos, **init | {"training.init_fresh": ["tail"]})
+    with pytest.raises(InputError, match="holds the network"):
+        a_run(photos, **init | {"model.options.width": 4})
+
+
+def test_a_run_that_stops_early_is_the_beginning_of_the_whole_one(photos: Path, tmp_path: Path):
+    changes = {"training.steps": 6, "training.validate_every_steps": 0}
+    assert main(command(photos, tmp_path / "whole", **changes)) == 0
+    assert main(command(photos, tmp_path / "parts", **changes, **{"training.stop_at": 2})) == 0
+    assert (tmp_path / "parts" / "weights.safetensors").exists()
+    assert [r["step"] for r in without_speed(tmp_path / "parts") if "loss" in r] == [1, 2]
+    assert main(command(photos, tmp_path / "parts", **changes)) == 0
+    losses = [[r for r in without_speed(tmp_path / name) if "loss" in r] for name in ("whole", "parts")]
+    assert losses[0] == losses[1]
+
+
+def test_every_second_step_may_take_larger_crops(photos: Path):
+    run = a_run(photos, **{"data.crop": 32, "data.large_crop": 64, "data.large_every": 2, "data.batch_size": 8})
+    assert [tuple(run.stream.batch(step)["image"].shape[::2]) for step in range(4)] == [(8, 32), (2, 64)] * 2
+    with pytest.raises(InputError, match="go together"):
+        a_run(photos, **{"data.large_crop": 64})
+    with pytest.raises(InputError, match="a whole number"):
+        a_run(photos, **{"data.crop": 48, "data.large_crop": 64, "data.large_every": 2, "data.batch_size": 4})

@@ -83,6 +83,8 @@ def save_weights(
     for name, tensor in model.state_dict().items():
         small = dtype is not None and tensor.is_floating_point() and name.startswith("network.")
         tensors[name] = tensor.detach().to("cpu", dtype if small else tensor.dtype).contiguous().clone()
+        if not torch.isfinite(tensors[name]).all():
+            raise InputError(f"{name} holds values that are not finite as {tensors[name].dtype}; nothing was written.")
     header = {"format": FORMAT, "config": json.dumps(config.to_dict()), "card": json.dumps(dict(card or {}))}
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     os.close(handle)

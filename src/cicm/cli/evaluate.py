@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import BANDS, InputError
 
 if TYPE_CHECKING:
@@ -39,13 +39,8 @@ EXAMPLES = """examples:
 
 
 def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="cicm evaluate",
-        usage="cicm evaluate METHOD [METHOD ...] --images DIR --masks DIR [options]",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
+    parser = verb_parser(
+        "evaluate", DESCRIPTION, EXAMPLES, usage="cicm evaluate METHOD [METHOD ...] --images DIR --masks DIR [options]"
     )
     add = parser.add_argument
     add("methods", nargs="*", type=str, default=[], metavar="METHOD", help="what to score, see above")
@@ -83,10 +78,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: whatever the caller or a file got wrong; nothing is written then.
     """
-    try:
-        options = build_parser().parse_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())}. See cicm evaluate --help.") from None
+    options = parse(build_parser(), argv)
     if (options.compare or options.table) and (options.methods or (options.compare and options.table)):
         raise InputError("--compare and --table read files of records and score nothing; leave the methods out.")
     if options.compare:

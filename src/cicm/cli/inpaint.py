@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 
 from jsonargparse import ArgumentParser, Namespace
 
-from cicm.conventions import InputError
+from cicm.cli.parsing import parse, verb_parser
 
 DESCRIPTION = """Fill the holes of a photo. In the mask white means fill; it has the photo's size.
 
@@ -30,14 +29,7 @@ EXAMPLES = """examples:
 
 
 def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="cicm inpaint",
-        usage="cicm inpaint PHOTO --mask MASK -o OUTPUT [options]",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
-    )
+    parser = verb_parser("inpaint", DESCRIPTION, EXAMPLES, usage="cicm inpaint PHOTO --mask MASK -o OUTPUT [options]")
     add = parser.add_argument
     add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture")
     add("--mask", type=str, required=True, metavar="MASK", help="a picture of the same size, white = fill")
@@ -58,10 +50,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: whatever the caller or a file got wrong; nothing is written then.
     """
-    try:
-        options = build_parser().parse_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())}. See cicm inpaint --help.") from None
+    options = parse(build_parser(), argv)
     with _warnings_as_lines():
         return _inpaint(options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -10,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
+from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 if TYPE_CHECKING:
@@ -31,14 +31,7 @@ examples:
 
 def parser() -> ArgumentParser:
     """The verb's options."""
-    made = ArgumentParser(
-        prog="cicm memory",
-        description=DESCRIPTION,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
-        default_env=False,
-    )
+    made = verb_parser("memory", DESCRIPTION, EXAMPLE)
     made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help="a .safetensors file (default: ours)")
     made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories, one below the other")
     made.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")
@@ -52,10 +45,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: bad options, a weights file that can't be read, a model without memories.
     """
-    try:
-        options = parser().parse_args(list(argv))
-    except ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())} See cicm memory --help.") from error
+    options = parse(parser(), argv)
 
     from cicm.assembly import load_weights
     from cicm.evaluation.records import check_output, write_atomic

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
+from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 if TYPE_CHECKING:
@@ -32,14 +32,7 @@ examples:
 
 def parser() -> ArgumentParser:
     """The verb's options."""
-    made = ArgumentParser(
-        prog="cicm networks",
-        description=DESCRIPTION,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
-        default_env=False,
-    )
+    made = verb_parser("networks", DESCRIPTION, EXAMPLE)
     made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     return made
@@ -51,10 +44,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: bad options.
     """
-    try:
-        options = parser().parse_args(list(argv))
-    except ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())} See cicm networks --help.") from error
+    options = parse(parser(), argv)
     if options.json and options.markdown:
         raise InputError("--json and --markdown are two ways to print; choose one.")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
+from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 EXAMPLE = """\
@@ -19,14 +19,7 @@ examples:
 
 def parser() -> ArgumentParser:
     """The verb's options."""
-    made = ArgumentParser(
-        prog="cicm recipes",
-        description="List the recipes, or print one with everything that it inherits.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
-        default_env=False,
-    )
+    made = verb_parser("recipes", "List the recipes, or print one with everything that it inherits.", EXAMPLE)
     made.add_argument("action", type=str, nargs="?", choices=["list", "show"], default="list", help="list or show")
     made.add_argument("recipe", type=str, nargs="?", help="for show: name of a recipe, or path of a .toml file")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key before printing")
@@ -35,10 +28,7 @@ def parser() -> ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
-    try:
-        options = parser().parse_args(list(argv))
-    except ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())} See cicm recipes --help.") from error
+    options = parse(parser(), argv)
     if options.action == "show" and not options.recipe:
         raise InputError("show takes the name of a recipe: cicm recipes show NAME. `cicm recipes` lists them.")
     if options.action == "list" and options.recipe:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
+from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 EXAMPLE = """\
@@ -23,14 +23,7 @@ The same command again goes on where a run was interrupted. `cicm recipes` lists
 
 def parser() -> ArgumentParser:
     """The verb's options."""
-    made = ArgumentParser(
-        prog="cicm train",
-        description="Train a recipe, or go on with a run that was interrupted.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
-        default_env=False,
-    )
+    made = verb_parser("train", "Train a recipe, or go on with a run that was interrupted.", EXAMPLE)
     made.add_argument("recipe", type=str, help="name of a recipe, or path of a .toml file")
     made.add_argument(
         "--set",
@@ -55,10 +48,7 @@ def parser() -> ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
-    try:
-        options = parser().parse_args(list(argv))
-    except ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())} See cicm train --help.") from error
+    options = parse(parser(), argv)
     for name in ("threads", "devices"):
         if getattr(options, name) < 0:
             raise InputError(f"--{name} must be 0 or more; got {getattr(options, name)}.")

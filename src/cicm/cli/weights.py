@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
+from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 from cicm.metrics.published import PUBLISHED, PublishedFile, cache_folder, check, fetch, find, folders, published
 
@@ -29,15 +29,7 @@ examples:
 
 def parser() -> ArgumentParser:
     """The verb's options."""
-    made = ArgumentParser(
-        prog="cicm weights",
-        usage="cicm weights [list | fetch NAME] [options]",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
-        default_env=False,
-    )
+    made = verb_parser("weights", DESCRIPTION, EXAMPLES, usage="cicm weights [list | fetch NAME] [options]")
     made.add_argument("action", type=str, nargs="?", choices=["list", "fetch"], default="list", help="list or fetch")
     made.add_argument("name", type=str, nargs="?", help="for fetch: a name from the list")
     made.add_argument("--verify", action="store_true", help="for list: read every file, compare its checksum")
@@ -52,10 +44,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: whatever the caller, the connection or a file got wrong; nothing is written then.
     """
-    try:
-        options = parser().parse_args(list(argv))
-    except ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())}. See cicm weights --help.") from error
+    options = parse(parser(), argv)
     if options.action == "fetch":
         if options.name is None:
             raise InputError("fetch takes the name of a file: cicm weights fetch NAME. `cicm weights` lists them.")

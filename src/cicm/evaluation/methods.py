@@ -319,7 +319,7 @@ def to_array(image: Tensor) -> np.ndarray:
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3), uint8 or float in [0, 1], to (3, H, W) float32 in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # a copy: PIL hands out read-only arrays
     return tensor.float().div(255) if tensor.dtype == torch.uint8 else tensor.float()
 
 

@@ -94,6 +94,8 @@ class ContextMemory(nn.Module):
         if self.config.kind != "memory":
             return 0
         self._check(regions)
+        if not torch.isfinite(regions).all():
+            raise InputError("a memory must be reseeded from finite features; got NaN or infinity. Check the network.")
         state, sets, contexts = seeding.reseeded(self.state, regions.float(), generator, self.config.similarity)
         self._store(state)
         return sets * self.config.contexts + contexts

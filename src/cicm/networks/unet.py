@@ -8,7 +8,7 @@ four up with skips, head. At width 64 and 256x256 the lowest map is 512x16x16 an
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,9 +19,12 @@ from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
 from cicm.networks.layers import Norm, conv_block
 from cicm.networks.registry import register
-from cicm.ops import pull_push
+from cicm.ops import biharmonic, pull_push
 
 DILATIONS = (1, 2, 4, 2, 1)
+
+Start = Literal["hole", "smooth", "biharmonic"]
+FIRST_FILLS = {"smooth": pull_push, "biharmonic": biharmonic}
 
 
 @register("unet")
@@ -31,23 +34,21 @@ class UNet(InpaintingNetwork):
     Args:
         width: channels of the stem; the lowest map has 8 times as many.
         norm: normalisation after each convolution but the last.
-        start: `hole` gives the network the corrupted image with its hole at 0; `smooth` fills the hole by `pull_push`
-            first and lets the network predict the difference to that. The paper does not say; see
-            docs/decisions/ for what was measured.
+        start: `hole` gives the network the corrupted image with its hole at 0; `smooth` and `biharmonic` fill the hole
+            by `cicm.ops.pull_push` or `cicm.ops.biharmonic` first and let the network predict the difference to that.
+            The paper does not say; decision 1 in docs/decisions has the measurements.
         slope: negative slope of the rectifiers; 0 is a ReLU.
 
     Sites: `down1`, `down2`, `down3` (encoder maps, which also feed the skips), `bottom` (after the dilated
     convolutions, where the memory sits by default).
     """
 
-    def __init__(
-        self, width: int = 64, norm: Norm = "none", start: Literal["hole", "smooth"] = "hole", slope: float = 0.1
-    ) -> None:
+    def __init__(self, width: int = 64, norm: Norm = "none", start: Start = "hole", slope: float = 0.1) -> None:
         super().__init__()
         if width < 1:
             raise InputError(f"width must be at least 1; got {width}.")
-        if start not in ("hole", "smooth"):
-            raise InputError(f"start must be 'hole' or 'smooth'; got {start!r}.")
+        if start not in get_args(Start):
+            raise InputError(f"start must be one of {', '.join(get_args(Start))}; got {start!r}.")
         self.start = start
         stem, *down = (width, 2 * width, 4 * width, 8 * width, 8 * width)
         channels = (stem, *down)
@@ -66,7 +67,7 @@ class UNet(InpaintingNetwork):
             for below, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(stem, 3, 3, padding=1)
-        if start == "smooth":  # an untrained network then is the smooth fill itself
+        if start != "hole":  # an untrained network then is the first fill itself
             nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.sites = (
@@ -81,7 +82,8 @@ class UNet(InpaintingNetwork):
         self, corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"], *, edit: Edit = unchanged
     ) -> Prediction:
         self.size.check(*corrupted.shape[-2:])
-        first = pull_push(corrupted, hole) if self.start == "smooth" else corrupted * (1 - hole)
+        fill = FIRST_FILLS.get(self.start)
+        first = fill(corrupted, hole) if fill else corrupted * (1 - hole)
         features = self.stem(torch.cat([first, hole.to(first.dtype)], 1))
         skips = []
         for depth, down in enumerate(self.down, start=1):
@@ -96,4 +98,4 @@ class UNet(InpaintingNetwork):
             wider = F.interpolate(features, scale_factor=2.0, mode="nearest")
             features = up(torch.cat([wider, skips.pop()], 1))
         image = self.head(features)
-        return Prediction(first + image if self.start == "smooth" else image)
+        return Prediction(first + image if fill else image)

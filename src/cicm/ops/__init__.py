@@ -1,6 +1,6 @@
 """Pure tensor functions: holes, regions, similarity, and a smooth first fill."""
 
-from cicm.ops.fill import pull_push
+from cicm.ops.fill import biharmonic, pull_push
 from cicm.ops.holes import complete_cells, composite, missing_share
 from cicm.ops.regions import as_map, as_regions
 from cicm.ops.similarity import SIMILARITIES, similarity
@@ -9,6 +9,7 @@ __all__ = [
     "SIMILARITIES",
     "as_map",
     "as_regions",
+    "biharmonic",
     "complete_cells",
     "composite",
     "missing_share",

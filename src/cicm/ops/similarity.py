@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from cicm.conventions import InputError
+
 Similarity = Literal["dot", "cosine", "centred"]
 SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 
@@ -20,11 +22,16 @@ def compared(
     Args:
         features: (..., C).
         kind: `dot` leaves it (the printed Eq. 1), `cosine` gives it length 1, `centred` subtracts `center` first.
-        center: (C,), the mean of many features; used by `centred` alone.
+        center: (C,), the mean of many features; needed by `centred`, ignored by the others.
+
+    Raises:
+        InputError: `centred` without a center.
     """
     if kind == "dot":
         return features
-    if kind == "centred" and center is not None:
+    if kind == "centred":
+        if center is None:
+            raise InputError("the similarity 'centred' needs center=, the mean of many features; or use 'cosine'.")
         features = features - center
     return F.normalize(features, dim=-1, eps=1e-6)
 

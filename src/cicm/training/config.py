@@ -96,6 +96,7 @@ class TrainingConfig:
         grid_images: of these, how many are drawn in the grid, per band.
         tensorboard: write TensorBoard files as well (extra `tensorboard`).
         init: a weights file to begin from instead of random weights; its memory comes along. Empty: random weights.
+        init_fresh: beginnings of names of the network's parameters that are not taken from `init`, as `head`.
         memory_seed_step: the step before which the memories are seeded; until then they change nothing.
         memory_seed_batches: batches whose complete regions the memories are seeded from.
         memory_reseed_every_steps: starved sets and contexts are moved to living regions so often; 0 never.
@@ -126,6 +127,7 @@ class TrainingConfig:
     grid_images: int = 4
     tensorboard: bool = False
     init: str = ""
+    init_fresh: tuple[str, ...] = ()
     memory_seed_step: int = 0
     memory_seed_batches: int = 4
     memory_reseed_every_steps: int = 100

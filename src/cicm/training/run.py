@@ -147,14 +147,25 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
 def begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> None:
     """Start from a weights file: the network's weights, and the memories whose configuration is the same.
 
+    Options that change no tensor (as the UNet's `start`) may differ from the file's; parameters named in
+    `training.init_fresh` stay as they are.
+
     Raises:
-        InputError: not a weights file, or of another network.
+        InputError: not a weights file, of another network or size, or a fresh name that fits no parameter.
     """
-    loaded = load_weights(path)
-    theirs, ours = (loaded.config.network, loaded.config.options), (config.model.network, config.model.options)
-    if theirs != ours:
-        raise InputError(f"training.init: {path} holds the network {theirs}; the recipe asks for {ours}.")
-    model.network.load_state_dict(loaded.model.network.state_dict())
+    loaded, ours = load_weights(path), model.network.state_dict()
+    fresh, given = config.training.init_fresh, loaded.model.network.state_dict()
+    for start in fresh:
+        if not any(name.startswith(start) for name in ours):
+            raise InputError(
+                f"training.init_fresh: no parameter begins with {start!r}; the first is {next(iter(ours))!r}."
+            )
+    if {name: t.shape for name, t in given.items()} != {name: t.shape for name, t in ours.items()}:
+        raise InputError(
+            f"training.init: {path} holds the network {(loaded.config.network, loaded.config.options)}; "
+            f"the recipe asks for {(config.model.network, config.model.options)}."
+        )
+    model.network.load_state_dict({name: ours[name] if name.startswith(fresh) else t for name, t in given.items()})
     for site, memory in config.model.memories.items():
         if loaded.config.memories.get(site) == memory:
             model.memories[site].load_state_dict(loaded.model.memories[site].state_dict())
