@@ -60,9 +60,7 @@ def test_inverting_swaps_every_pixel():
         torch.from_numpy(GREY >= 128),
         torch.tensor(MISSING),
     ],
-    ids=lambda mask: (
-        f"{type(mask).__name__}-{getattr(mask, 'mode', getattr(mask, 'dtype', ''))}-{getattr(mask, 'ndim', 2)}"
-    ),
+    ids=lambda mask: f"{type(mask).__name__}-{getattr(mask, 'dtype', None) or mask.mode}-{getattr(mask, 'ndim', 2)}",
 )
 def test_every_kind_of_mask_gives_the_same_hole(mask):
     assert to_hole(mask).tolist() == MISSING
