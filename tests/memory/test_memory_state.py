@@ -144,7 +144,7 @@ def test_other_beginnings_wait_for_nothing(initial: str) -> None:
 
 def test_equal_zeros_never_separate() -> None:
     """Why `zeros` is not the default: one set takes everything and its contexts stay the same."""
-    memory = ContextMemory(C, MemoryConfig(**SMALL, initial="zeros", similarity="cosine"))
+    memory = ContextMemory(C, MemoryConfig(**SMALL, initial="zeros", write_top=1.0, similarity="cosine"))
     for _ in range(5):
         memory.commit(step(memory, torch.rand(2, C, 4, 4)))
     assert memory.read(torch.rand(1, C, 8, 8)).sets.unique().tolist() == [0]

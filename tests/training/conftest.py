@@ -20,7 +20,12 @@ from cicm.training.step import Batch, Players
 ALL_TERMS = ObjectiveConfig(weights=Weights(inpaint=1.0, adversarial=0.1, ratio=0.7, inter=0.3, intra=0.2))
 NO_ADVERSARIAL = replace(ALL_TERMS, weights=replace(ALL_TERMS.weights, adversarial=0.0))
 TINY = ModelConfig(
-    "unet", {"width": 2}, {"bottom": MemoryConfig(sets=2, contexts=3), "down2": MemoryConfig(sets=2, contexts=2)}
+    "unet",
+    {"width": 2},
+    {
+        "bottom": MemoryConfig(sets=2, contexts=3, write_top=1.0),
+        "down2": MemoryConfig(sets=2, contexts=2, write_top=1.0),
+    },
 )
 
 

@@ -106,7 +106,7 @@ class MemoryConfig:
     temperature: float = 0.1
     update: Update = "mean"
     retention: float = 0.99
-    write_top: float = 1.0
+    write_top: float = 0.0
     read_top: float = 1.0
     blend: Blend = "text"
     ratio: RatioSource = "estimated"
@@ -152,6 +152,7 @@ class MemoryConfig:
             "update": "paper",
             "blend": "paper",
             "initial": "random",
+            "write_top": 1.0,
         }
         return cls(**{**printed, **changes})  # type: ignore[arg-type]
 
