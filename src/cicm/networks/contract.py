@@ -91,10 +91,13 @@ class InpaintingNetwork(nn.Module):
     Attributes:
         sites: declared places, fine to coarse; each is visited in every forward.
         size: the sizes that `forward` takes.
+        batch_statistics: in training mode it normalises by statistics of the whole batch, so that images of a batch
+            influence each other; in evaluation mode they never do.
     """
 
     sites: tuple[FeatureSite, ...] = ()
     size: SizeRule = SizeRule()
+    batch_statistics: bool = False
 
     def forward(
         self, corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"], *, edit: Edit = unchanged
