@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cicm.conventions import InputError
 from cicm.memory import ContextMemory, MemoryRead
 from cicm.networks import InpaintingNetwork, Prediction
-from cicm.ops import composite, missing_share
+from cicm.ops import complete_cells, composite, missing_share
 
 
 class Inpainting(NamedTuple):
@@ -74,10 +74,12 @@ class MemoryInpainter(nn.Module):
             if site not in reads:
                 return features
             memory = self.memories[site]
-            true = None
-            if memory.config.ratio == "true":  # type: ignore[union-attr]
-                true = missing_share(hole, (features.shape[-2], features.shape[-1])).reshape(-1)
-            found = memory.read(features, true)  # type: ignore[operator]
+            true = complete = None
+            if memory.config.ratio == "true" or memory.needs_complete:  # type: ignore[union-attr]
+                share = missing_share(hole, (features.shape[-2], features.shape[-1]))
+                true = share.reshape(-1) if memory.config.ratio == "true" else None  # type: ignore[union-attr]
+                complete = complete_cells(share, memory.config.complete_tolerance)  # type: ignore[union-attr, arg-type]
+            found = memory.read(features, true, complete)  # type: ignore[operator]
             reads[site].append(found)
             return found.features
 

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     if output:
         check_output(output, ".png", overwrite=options.overwrite)
     model = load_weights(options.weights).model
-    stored = {site: memory for site, memory in model.memories.items() if memory.config.kind != "convolution"}  # type: ignore[union-attr]
+    stored = {site: memory for site, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr]
     if not stored:
         raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")
     found = {site: look_inside(memory) for site, memory in stored.items()}  # type: ignore[arg-type]

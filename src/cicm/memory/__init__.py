@@ -4,6 +4,7 @@ from cicm.memory.controls import ConvolutionControl, create
 from cicm.memory.losses import inter_set, intra_set, pixel_ratio, ratio_error
 from cicm.memory.module import ContextMemory
 from cicm.memory.rules import augment, inject, inject_fast, keep_top, read, read_fast, route
+from cicm.memory.single_image import SingleImageContext
 from cicm.memory.state import MemoryConfig, MemoryRead, MemoryState
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "MemoryConfig",
     "MemoryRead",
     "MemoryState",
+    "SingleImageContext",
     "augment",
     "create",
     "inject",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cicm.memory.module import ContextMemory
+from cicm.memory.single_image import SingleImageContext
 from cicm.memory.state import MemoryConfig, MemoryRead
 from cicm.ops import as_regions
 
@@ -22,6 +23,8 @@ class ConvolutionControl(ContextMemory):
         config: of the memory it stands in for; its hidden width follows from L, K and C.
     """
 
+    has_sets = False
+
     def __init__(self, channels: int, config: MemoryConfig) -> None:
         super().__init__(channels, config)
         numbers = config.sets * (config.contexts + 1) * channels
@@ -31,7 +34,12 @@ class ConvolutionControl(ContextMemory):
             self.register_buffer(name, getattr(self, name)[:1], persistent=False)
         self.filled.fill_(1.0)
 
-    def read(self, features: Float[Tensor, "B C h w"], ratio: Float[Tensor, " N"] | None = None) -> MemoryRead:
+    def read(
+        self,
+        features: Float[Tensor, "B C h w"],
+        ratio: Float[Tensor, " N"] | None = None,
+        complete: Bool[Tensor, " N"] | None = None,
+    ) -> MemoryRead:
         offered = self.block(features)
         share = self._ratio(features, ratio)
         blended = features + share.view(features.shape[0], 1, *features.shape[2:]) * offered
@@ -54,5 +62,7 @@ class ConvolutionControl(ContextMemory):
 
 
 def create(channels: int, config: MemoryConfig) -> ContextMemory:
-    """The memory, or the control, that a configuration asks for."""
-    return ConvolutionControl(channels, config) if config.kind == "convolution" else ContextMemory(channels, config)
+    """The memory, the control or the single image's context that a configuration asks for."""
+    if config.kind == "convolution":
+        return ConvolutionControl(channels, config)
+    return (SingleImageContext if config.kind in ("kmeans", "ruc") else ContextMemory)(channels, config)

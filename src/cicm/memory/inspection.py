@@ -126,7 +126,7 @@ def look_inside(memory: ContextMemory) -> Inspection:
         ((2, 3), (2, 2), (2, 3, 3))
     """
     config = memory.config
-    if config.kind == "convolution":
+    if config.kind not in ("memory", "table"):
         raise InputError("a convolution control stores nothing; there is nothing to look into.")
     state = memory.state.detached()
     dead, weak = starved(state)

@@ -36,6 +36,11 @@ class ContextMemory(nn.Module):
         torch.Size([4, 3])
     """
 
+    has_sets = True
+    """Whether Eq. 8 has something to compare."""
+    needs_complete = False
+    """Whether `read` asks which regions are complete."""
+
     anchors: Tensor
     contexts: Tensor
     mass: Tensor
@@ -102,12 +107,18 @@ class ContextMemory(nn.Module):
 
     # Read, pending, commit --------------------------------------------------------------------------------------------
 
-    def read(self, features: Float[Tensor, "B C h w"], ratio: Float[Tensor, " N"] | None = None) -> MemoryRead:
+    def read(
+        self,
+        features: Float[Tensor, "B C h w"],
+        ratio: Float[Tensor, " N"] | None = None,
+        complete: Bool[Tensor, " N"] | None = None,
+    ) -> MemoryRead:
         """Find each region's context and blend it in (Eq. 1 and 4); changes nothing.
 
         Args:
             features: (B, C, h, w), any floating dtype.
             ratio: (N,), used in place of the estimate; needed when the configuration says `ratio = "true"`.
+            complete: (N,), regions that no missing pixel touches; only contexts of a single image look at it.
 
         Raises:
             InputError: another number of channels, or no ratio where one is needed.

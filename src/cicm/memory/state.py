@@ -18,7 +18,7 @@ Update = Literal["mean", "paper"]
 Blend = Literal["text", "paper"]
 RatioSource = Literal["estimated", "true", "full"]
 Initial = Literal["data", "random", "zeros"]
-Kind = Literal["memory", "table", "convolution"]
+Kind = Literal["memory", "table", "convolution", "kmeans", "ruc"]
 
 
 class MemoryState(NamedTuple):
@@ -95,7 +95,8 @@ class MemoryConfig:
             trained network changes little.
         initial: `data` waits for `seed_`; `random` and `zeros` do not.
         kind: `memory`; or a control without one: `table`, a table of the same size that is read the same way and
-            learned by gradient; `convolution`, a block of 1x1 convolutions with as many parameters.
+            learned by gradient; `convolution`, a block of 1x1 convolutions with as many parameters; or the context of
+            the same image alone (Table 2): `kmeans`, `ruc`.
         complete_tolerance: largest missing share of a cell that still counts as complete.
     """
 

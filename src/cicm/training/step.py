@@ -143,7 +143,7 @@ def memory_terms(
             continue
         reads, complete = [part.reads[site] for part in parts], [part.complete[site] for part in parts]
         states[site] = memory.pending(reads, complete, sum_over_ranks)  # type: ignore[operator]
-        if memory.config.kind != "convolution":  # type: ignore[union-attr]
+        if memory.has_sets:  # type: ignore[union-attr]
             between, within = memory.losses(states[site], printed=objective.printed_similarities)  # type: ignore[operator]
             inter.append(between)
             intra.append(within)
