@@ -29,10 +29,13 @@ def test_the_markdown_is_a_whole_table(capsys: pytest.CaptureFixture) -> None:
     lines = out.splitlines()
     assert code == 0
     assert len(lines) == 2 + len(names())
-    assert {line.count("|") for line in lines} == {7}
+    assert {line.count("|") for line in lines} == {8}
     unet = next(line for line in lines if line.startswith("| unet |"))
     assert "| 25.8 M | 37.6 G |" in unet
     assert "bottom 512/16 | multiples of 16, from 32 | Cross-Image Context" in unet
+    assert unet.endswith("| this project; Apache-2.0 |")
+    misf = next(line for line in lines if line.startswith("| misf |"))
+    assert "(CVPR 2022) | github.com/tsingqguo/misf @ 775ef7d; no licence file; " in misf
 
 
 def test_json_for_programs(capsys: pytest.CaptureFixture) -> None:
@@ -42,6 +45,17 @@ def test_json_for_programs(capsys: pytest.CaptureFixture) -> None:
     assert list(found) == names()
     assert found["unet"]["sites"][-1] == {"name": "bottom", "channels": 512, "stride": 16}
     assert found["unet"]["pixels"] == [256, 256]
+    assert found["rfr"]["source"] == "github.com/jingyuanli001/RFR-Inpainting"
+    assert found["rfr"]["revision"] == "e1cad6a"
+    assert found["rfr"]["licence_of_original"].startswith("MIT")
+
+
+def test_help_says_whose_terms_hold_for_what(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, "--help")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "The code here is written anew from facts about it and is Apache-2.0" in told
+    assert "weights that others released keep the terms they were released on" in told
 
 
 @pytest.mark.parametrize("words", [["--json", "--markdown"], ["unet"], ["--nothing"]])

@@ -17,6 +17,16 @@ from cicm.networks import InpaintingNetwork, Prediction, SizeRule, create, names
 from cicm.networks.inventory import facts
 
 SMALL: dict[str, list[dict]] = {
+    "jpgnet": [
+        {"width": 4},
+        {"width": 4, "edges": "known"},
+        {"width": 4, "edges": "none", "stage": "fusion"},
+        {"width": 4, "stage": "generator"},
+        {"width": 4, "generator": "unet"},
+        {"width": 8, "generator": "rfr"},
+    ],
+    "misf": [{"width": 4}],
+    "rfr": [{"width": 8}, {"width": 8, "recurrences": 2, "kernel": 5}],
     "unet": [
         {"width": 4},
         {"width": 4, "start": "smooth"},

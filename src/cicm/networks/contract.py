@@ -5,9 +5,10 @@ A network calls `edit` at each place it declares and goes on with what comes bac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -93,11 +94,13 @@ class InpaintingNetwork(nn.Module):
         size: the sizes that `forward` takes.
         batch_statistics: in training mode it normalises by statistics of the whole batch, so that images of a batch
             influence each other; in evaluation mode they never do.
+        options: what a registered network was made with, defaults included; `register` sees to it.
     """
 
     sites: tuple[FeatureSite, ...] = ()
     size: SizeRule = SizeRule()
     batch_statistics: bool = False
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def forward(
         self, corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"], *, edit: Edit = unchanged

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from cicm.conventions import InputError
 
@@ -48,3 +49,54 @@ def conv_block(
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, norm_layer(norm, outputs), nn.LeakyReLU(slope) if slope else nn.ReLU())
+
+
+class TripleConv(nn.Module):
+    """Three 3x3 convolutions, each with a bias and a ReLU: the block of kernel prediction networks.
+
+    Args:
+        inputs: channels of what comes; only the first convolution sees them.
+        outputs: channels of what goes.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        # `conv1` with members 0, 2, 4 is also what the originals call it
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Float[Tensor, "B inputs H W"]) -> Float[Tensor, "B outputs H W"]:
+        return self.conv1(x)
+
+
+class DilatedResidual(nn.Module):
+    """x plus two 3x3 convolutions of it, the first with dilation 2: the residual block of EdgeConnect and its kin.
+
+    Borders are reflected, so that height and width must be at least 3. The sum is not rectified.
+
+    Args:
+        channels: of what comes and of what goes.
+        bias: whether the convolutions have one.
+    """
+
+    def __init__(self, channels: int, bias: bool = True) -> None:
+        super().__init__()
+        # `conv_block` with members 1 and 5 is also what the originals call it
+        self.conv_block = nn.Sequential(
+            nn.ReflectionPad2d(2),
+            nn.Conv2d(channels, channels, 3, dilation=2, bias=bias),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return x + self.conv_block(x)

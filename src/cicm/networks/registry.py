@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +15,29 @@ _MAKERS: dict[str, Callable[..., InpaintingNetwork]] = {}
 
 
 def register(name: str) -> Callable[[type[InpaintingNetwork]], type[InpaintingNetwork]]:
-    """Class decorator: `create(name, **options)` then calls the class."""
+    """Class decorator: `create(name, **options)` then calls the class, whose instances keep their `options`."""
 
     def add(maker: type[InpaintingNetwork]) -> type[InpaintingNetwork]:
         assert name not in _MAKERS, f"two networks named {name}"
         _MAKERS[name] = maker
+        _keep_options(maker)
         return maker
 
     return add
+
+
+def _keep_options(maker: type[InpaintingNetwork]) -> None:
+    """So that a network that was not made by `create`, as from an original's weights, can still be described."""
+    construct, signature = maker.__init__, inspect.signature(maker)
+
+    @functools.wraps(construct)
+    def construct_and_keep(self: InpaintingNetwork, *values: Any, **options: Any) -> None:
+        construct(self, *values, **options)
+        given = signature.bind(*values, **options)
+        given.apply_defaults()
+        self.options = dict(given.arguments)
+
+    maker.__init__ = construct_and_keep  # type: ignore[assignment, method-assign]
 
 
 def names() -> list[str]:

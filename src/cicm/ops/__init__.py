@@ -1,6 +1,8 @@
-"""Pure tensor functions: holes, regions, similarity, and a smooth first fill."""
+"""Pure tensor functions: holes, regions, similarity, filters per pixel, and a smooth first fill."""
 
+from cicm.ops.edges import canny
 from cicm.ops.fill import biharmonic, pull_push
+from cicm.ops.filtering import filter_pixels, filter_pixels_plain
 from cicm.ops.holes import complete_cells, composite, missing_share
 from cicm.ops.regions import as_map, as_regions
 from cicm.ops.similarity import SIMILARITIES, similarity
@@ -10,8 +12,11 @@ __all__ = [
     "as_map",
     "as_regions",
     "biharmonic",
+    "canny",
     "complete_cells",
     "composite",
+    "filter_pixels",
+    "filter_pixels_plain",
     "missing_share",
     "pull_push",
     "similarity",
