@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from cicm.conventions import BANDS, InputError, band_of
 from cicm.data.folders import find_images, reason_of
+from cicm.data.layouts.masks import band_of_range
 
 THRESHOLD = 128
 """Grey value (of 255) from which a pixel of a mask file is white."""
@@ -113,7 +113,7 @@ def find_masks(root: str | Path, *, invert: bool = False) -> dict[str, list[Path
     files = find_images(root)
     bands: dict[str, list[Path]] = {name: [] for name in BANDS}
     tops = {path: path.relative_to(root).parts[0] for path in files if path.parent != root}
-    named = {top: _band_of_folder(top) for top in tops.values()}
+    named = {top: band_of_range(top) for top in tops.values()}
     numbers = {int(path.stem): path for path in files if path.stem.isdecimal() and path.stem.isascii()}
     if any(named.values()):
         strangers = sorted({top for top, band in named.items() if band is None})
@@ -188,20 +188,6 @@ def _check_band(root: Path, band: str, paths: list[Path], invert: bool, samples:
 
 def _colours(invert: bool) -> str:
     return "black = fill, white = known" if invert else "white = fill, black = known"
-
-
-def _band_of_folder(name: str) -> str | None:
-    """Band that a folder's name names; None for any other name.
-
-    Example:
-        >>> [_band_of_folder(name) for name in ["20-40", "0%-20%", "50_60", "10-30", "extra"]]
-        ['20-40', '0-20', '40-60', None, None]
-    """
-    match = re.fullmatch(r"(\d{1,3})\s*%?\s*[-_]\s*(\d{1,3})\s*%?", name.strip())
-    if match is None:
-        return None
-    least, most = int(match[1]) / 100, int(match[2]) / 100
-    return next((band for band, (low, high) in BANDS.items() if low <= least < most <= high), None)
 
 
 def _values_of_file(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -57,11 +57,16 @@ def make_pairs(
     bands: Sequence[str] = tuple(BANDS),
     every_band: bool = True,
     invert: bool = False,
+    photos: Sequence[Path] | None = None,
+    order: Literal["shuffled", "index"] = "shuffled",
 ) -> list[Pair]:
     """Pair every image of a folder with a hole in each band.
 
     Masks are dealt from a shuffled deck per size and band: none comes twice before all have come once. A mask whose
     share leaves its band at the size it is scored at is passed over. Same folders and seed, same list.
+
+    By index, as in published protocols, the i-th image gets the i-th mask of each band, beginning anew where a band has
+    fewer masks than there are images; where that mask leaves its band, the next one that does not.
 
     Args:
         images: folder, searched by `find_images`.
@@ -72,26 +77,34 @@ def make_pairs(
         bands: which of them.
         every_band: one hole in each band for each image; else one hole, the bands taking turns over shuffled images.
         invert: black is missing in the mask files.
+        photos: only these, in this order; paths that begin with `images`. None for all.
+        order: "shuffled" or "index"; the latter needs mask files.
 
     Raises:
-        InputError: a folder or file that can't be used, an unknown band, an image smaller than every size, masks that
-            look inverted, or no mask for a band.
+        InputError: a folder or file that can't be used, an unknown band or order, an image smaller than every size,
+            masks that look inverted, or no mask for a band.
     """
     unknown = [band for band in bands if band not in BANDS]
     if unknown or not bands:
         raise InputError(f"expected bands of {', '.join(BANDS)}; got {', '.join(map(repr, unknown)) or 'none'}.")
     if seed < 0:
         raise InputError(f"seed must be 0 or above; got {seed}.")
-    root, paths = Path(images), find_images(images)
+    if order not in ("shuffled", "index") or (order == "index" and masks is None):
+        raise InputError(f'order must be "shuffled" or, with a folder of masks, "index"; got {order!r}.')
+    root, paths = Path(images), find_images(images) if photos is None else list(photos)
     rng = np.random.default_rng(seed)
-    deck = _Painted(rng) if masks is None else _Deck(Path(masks), invert, rng)
+    deck: _Painted | _Deck | _Row
+    if masks is None:
+        deck = _Painted(rng)
+    else:
+        deck = _Row(Path(masks), invert) if order == "index" else _Deck(Path(masks), invert, rng)
     turns = np.empty(len(paths), dtype=int)
     turns[rng.permutation(len(paths))] = np.arange(len(paths)) % len(bands)
     pairs = []
-    for path, turn in zip(paths, turns):
+    for place, (path, turn) in enumerate(zip(paths, turns)):
         size = _size_for(path, sizes)
         for band in bands if every_band else [bands[turn]]:
-            pairs.append(Pair(path.relative_to(root).as_posix(), deck.draw(band, size), band, *size))
+            pairs.append(Pair(path.relative_to(root).as_posix(), deck.draw(band, size, place), band, *size))
     return pairs
 
 
@@ -274,7 +287,7 @@ class _Deck:
         self.masks = find_masks(root, invert=invert)
         self.decks: dict[tuple[str, tuple[int, int]], Iterator[str]] = {}
 
-    def draw(self, band: str, size: tuple[int, int]) -> str:
+    def draw(self, band: str, size: tuple[int, int], place: int) -> str:
         key = (band, size)
         if key not in self.decks:
             self.decks[key] = self._deal(band, size)
@@ -295,13 +308,33 @@ class _Deck:
             yield from kept
 
 
+class _Row:
+    """Mask files in their own order: the one at the image's place, or the next that keeps its band."""
+
+    def __init__(self, root: Path, invert: bool) -> None:
+        self.root, self.invert = root, invert
+        self.masks = find_masks(root, invert=invert)
+        self.fits: dict[tuple[Path, tuple[int, int]], bool] = {}
+
+    def draw(self, band: str, size: tuple[int, int], place: int) -> str:
+        paths = self.masks.get(band, [])
+        for step in range(len(paths)):
+            path = paths[(place + step) % len(paths)]
+            if (path, size) not in self.fits:
+                hole = resize_hole(to_hole(path, invert=self.invert), size)
+                self.fits[path, size] = band_of(hole_fraction(hole)) == band
+            if self.fits[path, size]:
+                return path.relative_to(self.root).as_posix()
+        raise InputError(f"no mask in {self.root} has a share in the band {band} at {size[0]}x{size[1]} pixels.")
+
+
 class _Painted:
     """Holes from seeds."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
-    def draw(self, band: str, size: tuple[int, int]) -> str:
+    def draw(self, band: str, size: tuple[int, int], place: int) -> str:
         seed = int(self.rng.integers(2**32))
         return f"{GENERATED}{seed}:{_checksum(_paint(seed, band, size))}"
 

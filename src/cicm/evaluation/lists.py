@@ -12,7 +12,9 @@ from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
 from cicm.data.pairs import Pair
 
 
-def without_masks(pairs: Sequence[Pair], masks: str | Path, used: Sequence[Pair], *, seed: int = 0) -> list[Pair]:
+def without_masks(
+    pairs: Sequence[Pair], masks: str | Path, used: Sequence[Pair], *, seed: int = 0, invert: bool = False
+) -> list[Pair]:
     """The same list with other masks in place of those that another list uses.
 
     Args:
@@ -20,6 +22,7 @@ def without_masks(pairs: Sequence[Pair], masks: str | Path, used: Sequence[Pair]
         masks: folder of mask files.
         used: the list whose masks are left out.
         seed: order in which other masks are drawn; none comes twice, nor is one of those that stay.
+        invert: black is missing in the mask files.
 
     Returns:
         As many pairs, in the same order, each with its photo, band and size.
@@ -29,7 +32,7 @@ def without_masks(pairs: Sequence[Pair], masks: str | Path, used: Sequence[Pair]
     """
     taken = {pair.mask for pair in used}
     rng = np.random.default_rng(seed)
-    found = find_masks(masks)
+    found = find_masks(masks, invert=invert)
     stay = {pair.mask for pair in pairs} - taken
     spare = {}
     for band, paths in found.items():
@@ -39,15 +42,18 @@ def without_masks(pairs: Sequence[Pair], masks: str | Path, used: Sequence[Pair]
     changed = []
     for pair in pairs:
         if pair.mask in taken:
-            pair = pair._replace(mask=_next(spare.get(pair.band, []), Path(masks), pair))
+            pair = pair._replace(mask=_next(spare.get(pair.band, []), Path(masks), pair, invert))
         changed.append(pair)
     return changed
 
 
-def _next(names: list[str], masks: Path, pair: Pair) -> str:
+def _next(names: list[str], masks: Path, pair: Pair, invert: bool) -> str:
     """Take the first of `names` that still lies in the pair's band at the pair's size."""
     for place, name in enumerate(names):
-        if band_of(hole_fraction(resize_hole(to_hole(masks / name), (pair.height, pair.width)))) == pair.band:
+        if (
+            band_of(hole_fraction(resize_hole(to_hole(masks / name, invert=invert), (pair.height, pair.width))))
+            == pair.band
+        ):
             return names.pop(place)
     raise InputError(
         f"too few masks in {masks} are left for the band {pair.band} at {pair.width}x{pair.height}. Use fewer photos, "

@@ -48,12 +48,14 @@ class Plan:
         masks: likewise; None where all holes are painted from seeds.
         pairs: in the order of their list.
         fit: how a larger photo comes to the size of its pair, as in `PairedPhotos`: "crop" or "reduce".
+        invert: black is missing in the mask files.
     """
 
     images: Path
     masks: Path | None
     pairs: tuple[Pair, ...]
     fit: Literal["crop", "reduce"] = "crop"
+    invert: bool = False
 
     @property
     def cells(self) -> list[Cell]:
@@ -79,6 +81,7 @@ def make_plan(
     bands: Sequence[str] | None = None,
     limit: int | None = None,
     fit: Literal["crop", "reduce"] = "crop",
+    invert: bool = False,
 ) -> Plan:
     """Choose what to score of a list, and look whether its files are there.
 
@@ -88,6 +91,7 @@ def make_plan(
         bands: which ones; None for all that the list has.
         limit: at most so many photos of each size, evenly spread over the list, with all their holes.
         fit: how a larger photo comes to its size.
+        invert: black is missing in the mask files.
 
     Raises:
         InputError: an unknown band, files missing, or nothing left to score.
@@ -115,7 +119,7 @@ def make_plan(
         kept = [pair for pair in kept if pair.image in sampled]
     if not kept:
         raise InputError(f"nothing to score: the list has {len(pairs)} pairs, none in {', '.join(bands or BANDS)}.")
-    return Plan(Path(images), None if masks is None else Path(masks), tuple(kept), fit)
+    return Plan(Path(images), None if masks is None else Path(masks), tuple(kept), fit, invert)
 
 
 def make_protocol(plan: Plan, metrics: Sequence[str], *, raw: bool = False, pixels_sha256: str = "") -> Protocol:
@@ -123,7 +127,8 @@ def make_protocol(plan: Plan, metrics: Sequence[str], *, raw: bool = False, pixe
     painted = sum(pair.mask.startswith(GENERATED) for pair in plan.pairs)
     from_files = len(plan.pairs) - painted
     sources = [f"{painted} painted from seeds"] if painted else []
-    sources += [f"{from_files} from files, white = hole, reduced to the photo's size"] if from_files else []
+    colour = "black" if plan.invert else "white"
+    sources += [f"{from_files} from files, {colour} = hole, reduced to the photo's size"] if from_files else []
     return Protocol(
         sizes=SIZES[plan.fit],
         groups=tuple(dict.fromkeys(cell.group for cell in plan.cells)),
@@ -274,7 +279,7 @@ def _compute(running: dict[str, Running], scores: _Scores) -> None:
 
 def _batches(plan: Plan, cell: Cell, batch_size: int) -> Iterator[tuple[tuple[Pair, ...], Tensor, Tensor]]:
     """(pairs, image (B, 3, H, W), hole (B, 1, H, W)) in the order of the list."""
-    photos = PairedPhotos(cell.pairs, plan.images, plan.masks, fit=plan.fit)
+    photos = PairedPhotos(cell.pairs, plan.images, plan.masks, fit=plan.fit, invert=plan.invert)
     for start in range(0, len(photos), batch_size):
         samples = [photos[index] for index in range(start, min(start + batch_size, len(photos)))]
         image = torch.stack([sample["image"] for sample in samples])

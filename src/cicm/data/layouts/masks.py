@@ -1,0 +1,209 @@
+"""Mask files by index and by folder, and which of their colours means missing: measured, never assumed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from cicm.conventions import BANDS, InputError
+from cicm.data.layouts.tree import Found, Layout, Tree
+
+Polarity = Literal["white", "black", "unknown"]
+"""The colour that means missing."""
+
+BINS = 6
+"""NVIDIA's masks are sorted by ten percent of missing share, equally many in each."""
+
+SLACK = 0.02
+"""How far a share may lie outside its bin: files are sorted at one size and often stored at another."""
+
+
+def _find_nvidia(layout: Layout, tree: Tree, split: str) -> Found:
+    folder = tree.first_folder("mask/testing_mask_dataset", "testing_mask_dataset", "test_mask", "")
+    assert folder is not None, "the root is a folder"
+    there = tree.images(folder)
+    numbers = {int(stem): path for path in there if (stem := _stem(path)).isdecimal() and stem.isascii()}
+    total = sum(layout.counts.values())
+    strangers = sorted(set(there).difference(numbers.values()))
+    strangers += [path for number, path in sorted(numbers.items()) if number >= total]
+    if strangers:
+        what = f"{len(strangers):,} pictures are none of the {total:,} numbered masks, or of a number that comes twice"
+        tree.report(what, "Give the folder of the test masks alone.", strangers)
+    before = list(layout.counts).index(split)
+    first = sum(list(layout.counts.values())[:before])
+    wanted = range(first, first + layout.counts[split])
+    if absent := [f"{number:05}.png" for number in wanted if number not in numbers]:
+        what = f"{len(absent):,} of the masks {first:05} to {wanted[-1]:05} are absent"
+        tree.report(what, "Unpack test_mask.zip again: a mask's number tells its share.", absent, split=split)
+    return Found([numbers[number] for number in wanted if number in numbers])
+
+
+def _find_bands(layout: Layout, tree: Tree, split: str) -> Found:
+    strangers = [name for name in tree.folders() if band_of_range(name) is None]
+    strangers += [path for path in tree.images() if "/" not in path]
+    if strangers:
+        what = f"{len(strangers):,} folders or files are none of {', '.join(BANDS)} or ten percent of them"
+        tree.report(what, "Give a folder that holds the masks and nothing else.", strangers)
+    names = [name for name in tree.folders() if band_of_range(name) == split]
+    if not names:
+        tree.missing(f"a folder of the band {split}", f"Name it {split} (or 0%-20%, 10-20 and the like).", split)
+    return Found([path for name in names for path in tree.images(name)])
+
+
+def range_of(name: str) -> tuple[float, float] | None:
+    """The shares that a folder's name says; None where it says none.
+
+    Example:
+        >>> [range_of(name) for name in ("10-20", "0%-20%", "40_60", "60-40", "extra")]
+        [(0.1, 0.2), (0.0, 0.2), (0.4, 0.6), None, None]
+    """
+    match = re.fullmatch(r"(\d{1,3})\s*%?\s*[-_]\s*(\d{1,3})\s*%?", name.strip())
+    if match is None or int(match[1]) >= int(match[2]):
+        return None
+    return int(match[1]) / 100, int(match[2]) / 100
+
+
+def band_of_range(name: str) -> str | None:
+    """The band that the shares of a folder's name lie in.
+
+    Example:
+        >>> [band_of_range(name) for name in ("10-20", "0%-20%", "10-30", "extra")]
+        ['0-20', '0-20', None, None]
+    """
+    shares = range_of(name)
+    if shares is None:
+        return None
+    return next((band for band, (low, high) in BANDS.items() if low <= shares[0] and shares[1] <= high), None)
+
+
+def expected_share(layout: Layout, path: str) -> tuple[float, float]:
+    """(low, high) share of missing pixels that a mask's place says it has.
+
+    Example:
+        >>> expected_share(NVIDIA, "mask/testing_mask_dataset/02500.png"), expected_share(BAND_FOLDERS, "40-60/a.png")
+        ((0.1, 0.2), (0.4, 0.6))
+    """
+    if layout.find is _find_bands:
+        shares = range_of(path.partition("/")[0])
+        assert shares is not None, f"{path} lies in a folder of a band"
+        return shares
+    bin_ = int(_stem(path)) * BINS // sum(layout.counts.values())
+    return bin_ / 10, (bin_ + 1) / 10
+
+
+def white_share(path: str | Path) -> float:
+    """Share of a mask's pixels that are white.
+
+    Raises:
+        InputError: a file that can't be read.
+    """
+    from cicm.data.holes import hole_fraction, to_hole
+
+    return hole_fraction(to_hole(path))
+
+
+def fits(share: float, expected: tuple[float, float]) -> bool:
+    """Whether a share lies where it should, with some slack at both ends."""
+    return expected[0] - SLACK < share <= expected[1] + SLACK
+
+
+def measured_polarity(
+    layout: Layout,
+    root: str | Path,
+    masks: Sequence[str],
+    *,
+    samples: int = 7,
+    share: Callable[[str | Path], float] = white_share,
+) -> tuple[Polarity, int, int]:
+    """Which colour means missing, by the area of a few masks of each bin.
+
+    A mask of 50 to 60 percent is one of 40 to 50 when turned over; so each is compared with its own bin, and the other
+    bins decide where that is not enough.
+
+    Args:
+        layout: tells a mask's bin.
+        root: that the masks' paths are below.
+        masks: their paths.
+        samples: how many of each bin are opened.
+        share: gives the white share of a file.
+
+    Returns:
+        The colour, how many of the opened ones lie in their bin under it, how many were opened.
+
+    Raises:
+        InputError: a file that can't be read.
+    """
+    bins: dict[tuple[float, float], list[str]] = {}
+    for path in masks:
+        bins.setdefault(expected_share(layout, path), []).append(path)
+    votes: Counter[str] = Counter()
+    opened = 0
+    for expected, paths in bins.items():
+        for path in paths[:: max(1, len(paths) // samples)][:samples]:
+            white = share(Path(root, path))
+            opened += 1
+            votes["white"] += fits(white, expected)
+            votes["black"] += fits(1 - white, expected)
+    if votes["white"] == votes["black"]:
+        return "unknown", votes["white"], opened
+    best: Polarity = "white" if votes["white"] > votes["black"] else "black"
+    return best, votes[best], opened
+
+
+def inverted(root: str | Path) -> bool:
+    """Whether black means missing in a folder of masks: measured by NVIDIA's numbers, or by folders of bands.
+
+    Raises:
+        InputError: a folder that is laid out otherwise, so that nothing tells a mask's area; or areas that fit neither.
+    """
+    tree = Tree(root)
+    layout = BAND_FOLDERS if any(band_of_range(name) for name in tree.folders()) else NVIDIA
+    masks = [path for split in layout.counts for path in layout.find(layout, tree, split).photos]
+    if not masks:
+        raise InputError(
+            f"the colour that means missing can't be measured in {root}: the masks are neither numbered 00000 to 11999 "
+            f"nor in folders of bands ({', '.join(BANDS)}). Say it: white or black."
+        )
+    polarity, right, opened = measured_polarity(layout, root, masks)
+    if polarity == "unknown" or 2 * right < opened:
+        raise InputError(
+            f"the colour that means missing can't be told in {root}: {right} of {opened} masks have the area that "
+            "their place says, whichever it is. Say it: white or black."
+        )
+    return polarity == "black"
+
+
+def _stem(path: str) -> str:
+    return path.rsplit("/", 1)[-1].rpartition(".")[0]
+
+
+NVIDIA = Layout(
+    "nvidia-masks",
+    "NVIDIA's irregular test masks, by number",
+    dict.fromkeys(BANDS, 4_000),
+    (
+        "00000.png to 11999.png, 512x512, also in mask/testing_mask_dataset/",
+        "2,000 for each ten percent of missing share, of each the first 1,000 with a border that stays free",
+    ),
+    "https://nv-adlr.github.io/publication/partialconv-inpainting",
+    "read: (C) 2018 NVIDIA, CC BY-NC-SA 4.0, research only",
+    "the bands 0-20, 20-40 and 40-60, most likely these masks; which mask goes with which photo is not said",
+    _find_nvidia,
+    (512, 512),
+    kind="masks",
+)
+
+BAND_FOLDERS = Layout(
+    "mask-bands",
+    "masks in a folder per band",
+    dict.fromkeys(BANDS, 0),
+    ("0-20/, 20-40/, 40-60/, or 0%-20%/ and so on, or ten percent each (0-10/, 10-20/, ...)",),
+    "your own; MISF and JPGNet were tested on such folders",
+    "yours",
+    "likely",
+    _find_bands,
+    kind="masks",
+)
