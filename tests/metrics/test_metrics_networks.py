@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cicm.conventions import InputError
 from cicm.metrics.inception import DESIGN, FidInception, average_pool, max_pool
 from cicm.metrics.published import PUBLISHED
-from cicm.metrics.trunks import Design, Trunk, alexnet, fill, squeezenet, vgg16
+from cicm.metrics.trunks import Design, Trunk, alexnet, fill, squeezenet, vgg16, vgg19
 
 # (builder, parameters of torchvision's whole classifier, parameters of its classifier layers, indices with parameters)
 OFFICIAL = [
@@ -23,6 +23,13 @@ OFFICIAL = [
         [(25088, 4096), (4096, 4096), (4096, 1000)],
         [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28],
         id="vgg16",
+    ),
+    pytest.param(
+        vgg19,
+        143_667_240,
+        [(25088, 4096), (4096, 4096), (4096, 1000)],
+        [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34],
+        id="vgg19",
     ),
 ]
 
@@ -71,6 +78,7 @@ def test_squeezenet_is_the_official_one_without_its_head() -> None:
         # by hand, for 64x64: AlexNet (64 + 4 - 11) // 4 + 1 = 15, pools of 3 with stride 2: 7, 3
         pytest.param(alexnet, [15, 7, 3, 3, 3], id="alexnet"),
         pytest.param(vgg16, [64, 32, 16, 8, 4], id="vgg16"),
+        pytest.param(vgg19, [64, 32, 16, 8, 4], id="vgg19"),
         # (64 - 3) // 2 + 1 = 31, then pools rounded up: 15, 7, 3
         pytest.param(squeezenet, [31, 15, 7, 3, 3, 3, 3], id="squeezenet"),
     ],

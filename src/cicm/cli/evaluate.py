@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SIDES = (256, 128)
 Fit = Literal["crop", "reduce"]
+Order = Literal["shuffled", "index"]
+Polarity = Literal["white", "black", "measured"]
 
 DESCRIPTION = """Score what fills holes: PSNR, SSIM, L1, perceptual and Fréchet distances, per band of missing share.
 
@@ -31,6 +33,7 @@ Several are scored on the same holes. LABEL=METHOD names a row of the table.
 
 EXAMPLES = """examples:
   cicm evaluate default telea --images photos --masks masks -o scores.json --grid scores.png
+  cicm evaluate default --images celeba --layout celeba --size 128 --fit reduce --masks masks --mask-order index
   cicm evaluate mean --images photos --masks masks --pairs list.csv --bands 40-60 --metrics psnr,ssim
   cicm evaluate --images photos --masks masks --save-pairs list.csv           (make the list, score nothing)
   cicm evaluate --compare plain-0.json,plain-1.json memory-0.json,memory-1.json       (seeds of A, seeds of B)
@@ -44,8 +47,14 @@ def build_parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("methods", nargs="*", type=str, default=[], metavar="METHOD", help="what to score, see above")
-    add("--images", type=str, metavar="DIR", help="folder of photos, searched through")
+    add("--images", type=str, metavar="DIR", help="folder of photos, searched through, or see --layout")
+    add("--layout", type=str, metavar="NAME", help="the photos lie as in this data set: cicm data list")
+    add("--split", type=str, metavar="SPLIT", help="with --layout: which photos of it (default test)")
     add("--masks", type=str, metavar="DIR", help="folder of mask files, white = hole; without it holes are painted")
+    add(
+        "--mask-polarity", type=Polarity, default="white", help="colour that is the hole; measured: by the masks' areas"
+    )
+    add("--mask-order", type=Order, default="shuffled", help="in a list that is made; index: i-th photo, i-th mask")
     add("--pairs", type=str, metavar="CSV", help="fixed list of photo, mask, band and size; without it one is made")
     add("--seed", type=int, default=0, help="of the list that is made")
     add("--size", type=int, default=SIDES[0], metavar="N", help="a list that is made scores photos at NxN pixels")
@@ -116,6 +125,8 @@ def _score(options: Namespace) -> int:
         raise InputError("name a method to score, as telea, default or a folder of results. See cicm evaluate --help.")
     if not options.images:
         raise InputError("give the photos with --images DIR, and mask files with --masks DIR.")
+    if options.split and not options.layout:
+        raise InputError("--split is of a data set; name its --layout, one of cicm data list.")
     if options.raw and not options.methods:
         raise InputError("--raw says how methods are scored; name one.")
 
@@ -137,9 +148,16 @@ def _score(options: Namespace) -> int:
         raise InputError(f"--grid-photos must be at least 1; got {options.grid_photos}.")
     metrics = _split(options.metrics) or list(METRICS)
 
-    pairs = _pairs(options)
+    invert = _inverted(options)
+    pairs = _pairs(options, invert)
     plan = make_plan(
-        options.images, options.masks, pairs, bands=_split(options.bands), limit=options.limit, fit=options.fit
+        options.images,
+        options.masks,
+        pairs,
+        bands=_split(options.bands),
+        limit=options.limit,
+        fit=options.fit,
+        invert=invert,
     )
     methods = _methods(options)
     if options.save_pairs:
@@ -174,22 +192,50 @@ def _score(options: Namespace) -> int:
     return 0
 
 
-def _pairs(options: Namespace) -> list[Pair]:
+def _pairs(options: Namespace, invert: bool) -> list[Pair]:
     """The fixed list, read or made."""
+    from cicm.data.layouts import photos_of
     from cicm.data.pairs import make_pairs, read_pairs
     from cicm.evaluation.lists import without_masks
 
     if options.pairs:
         if options.save_pairs or options.avoid:
             raise InputError("--save-pairs and --avoid are for a list that is made; leave --pairs out.")
+        if options.layout or options.mask_order != "shuffled":
+            raise InputError("--layout and --mask-order are for a list that is made; leave --pairs out.")
         return read_pairs(options.pairs)
     sides = SIDES if options.group_by_size else (options.size,)
     if min(sides) < 32:
         raise InputError(f"--size must be at least 32 pixels; got {options.size}.")
-    pairs = make_pairs(options.images, options.masks, options.seed, sizes=sides)
+    if options.mask_order == "index" and (options.avoid or not options.masks):
+        raise InputError("--mask-order index takes mask files in their order: give --masks, and leave --avoid out.")
+    pairs = make_pairs(
+        options.images,
+        options.masks,
+        options.seed,
+        sizes=sides,
+        invert=invert,
+        photos=photos_of(options.images, options.layout, options.split or "test") if options.layout else None,
+        order=options.mask_order,
+    )
     if options.avoid and options.masks:
-        pairs = without_masks(pairs, options.masks, read_pairs(options.avoid), seed=options.seed)
+        pairs = without_masks(pairs, options.masks, read_pairs(options.avoid), seed=options.seed, invert=invert)
     return pairs
+
+
+def _inverted(options: Namespace) -> bool:
+    """Whether black is the hole in the mask files."""
+    if options.mask_polarity == "white":
+        return False
+    if not options.masks:
+        raise InputError("--mask-polarity speaks of mask files; give their folder with --masks.")
+    if options.mask_polarity == "black":
+        return True
+    from cicm.data.layouts.masks import inverted
+
+    found = inverted(options.masks)
+    print(f"masks: {'black' if found else 'white'} is the hole, by their areas", file=sys.stderr)
+    return found
 
 
 def _methods(options: Namespace) -> list[Method]:

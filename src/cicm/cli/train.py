@@ -13,6 +13,7 @@ from cicm.conventions import InputError
 EXAMPLE = """\
 examples:
   cicm train unet-cicm-scenes --data photos     photos/train and photos/val; the run goes to runs/unet-cicm-scenes
+  cicm train unet-cicm-scenes --data celeba --layout celeba
   cicm train unet-cicm-scenes --dry-run         what would run, and nothing written
   cicm train unet-cicm-scenes --set training.steps=2000 --set data.crop=128 --output runs/short
   torchrun --nproc-per-node 2 -m cicm.cli.main train unet-cicm-scenes
@@ -32,7 +33,8 @@ def parser() -> ArgumentParser:
         metavar="KEY=VALUE",
         help="change a key, as in training.lr=1e-4",
     )
-    made.add_argument("--data", type=str, metavar="FOLDER", help="photos: FOLDER/train and FOLDER/val")
+    made.add_argument("--data", type=str, metavar="FOLDER", help="photos: FOLDER/train and FOLDER/val, or see --layout")
+    made.add_argument("--layout", type=str, metavar="NAME", help="FOLDER is laid out as this data set: cicm data list")
     made.add_argument("--output", type=str, metavar="FOLDER", help="the run's folder (default runs/RECIPE)")
     made.add_argument(
         "--resume", type=str, choices=["auto", "never"], default="auto", help="what to do with a run that is there"
@@ -57,8 +59,13 @@ def main(argv: Sequence[str]) -> int:
     from cicm.recipes.toml import toml_value
 
     changes = list(options.set)
+    if options.layout is not None:
+        changes = [f"data.layout={toml_value(options.layout)}", *changes]
     if options.data:
-        changes = [f"data.{part}={toml_value(str(Path(options.data, part)))}" for part in ("train", "val")] + changes
+        # A layout knows its splits within one folder.
+        whole = bool(load_recipe(options.recipe, changes).data.layout)
+        folders = {part: str(Path(options.data) if whole else Path(options.data, part)) for part in ("train", "val")}
+        changes = [f"data.{part}={toml_value(folder)}" for part, folder in folders.items()] + changes
     recipe = load_recipe(options.recipe, changes)
     output = Path(options.output or Path("runs", recipe.name))
 

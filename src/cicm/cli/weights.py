@@ -13,9 +13,9 @@ from cicm.conventions import InputError
 from cicm.metrics.published import PUBLISHED, PublishedFile, cache_folder, check, fetch, find, folders, published
 
 DESCRIPTION = """\
-List the files of published weights that the metrics need: what for, under which licence, whether they are on this
-machine. They are looked for in the folder that CICM_WEIGHTS names, in the cache, in the package. A file is used only
-if its SHA-256 is the published one; without it the metric says so, it never runs on random weights.
+List the files of published weights that metrics and training terms need: what for, under which licence, whether they
+are on this machine. They are looked for in the folder that CICM_WEIGHTS names, in the cache, in the package. A file is
+used only if its SHA-256 is the published one; without it the user of it says so, nothing ever runs on random weights.
 """
 
 EXAMPLES = """\
@@ -69,7 +69,8 @@ def _list(verify: bool) -> int:
                 damaged.append(f"{file.name}: {error}")
                 where += "  (NOT the published file)"
         print(file.name)
-        print(f"  {file.origin}; {_size(file.num_bytes)}; {file.licence}; for {', '.join(file.used_by)}")
+        users = ", ".join(file.used_by + file.losses)
+        print(f"  {file.origin}; {_size(file.num_bytes)}; {file.licence}; for {users}")
         print(f"  {where}")
         if at is None:
             print(f"  get it: cicm weights fetch {file.name}")

@@ -43,6 +43,7 @@ class PublishedFile:
         licence: of the code base that publishes the weights.
         used_by: names of the metrics that need it.
         origin: what it is, in a line.
+        losses: training terms that need it, as a recipe names them below `objective`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PublishedFile:
     licence: str
     used_by: tuple[str, ...]
     origin: str
+    losses: tuple[str, ...] = ()
 
 
 PUBLISHED: dict[str, PublishedFile] = {
@@ -97,6 +99,18 @@ PUBLISHED: dict[str, PublishedFile] = {
             licence="BSD-3-Clause",
             used_by=("lpips-vgg",),
             origin="torchvision's VGG-16, ImageNet",
+            losses=("rfr.perceptual", "rfr.style"),
+        ),
+        PublishedFile(
+            name="vgg19",
+            filename="vgg19-dcbb9e9d.pth",
+            url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+            sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+            num_bytes=574_673_361,
+            licence="BSD-3-Clause",
+            used_by=(),
+            origin="torchvision's VGG-19, ImageNet",
+            losses=("misf.perceptual", "misf.style"),
         ),
         PublishedFile(
             name="squeezenet1_1",
@@ -193,7 +207,8 @@ def locate(file: PublishedFile, path: str | Path | None = None) -> Path:
 def missing(file: PublishedFile, path: str | Path | None = None) -> str:
     """The sentence for a file that is not there: which, where it was looked for, how to get it."""
     where = str(path) if path is not None else ", ".join(str(folder) for folder in folders())
-    return f"{', '.join(file.used_by)} needs {file.filename} ({file.origin}); not found in {where}. {_how_to_get(file)}"
+    users = ", ".join(file.used_by or file.losses)
+    return f"{users} needs {file.filename} ({file.origin}); not found in {where}. {_how_to_get(file)}"
 
 
 def _how_to_get(file: PublishedFile) -> str:

@@ -1,4 +1,4 @@
-"""Trunks that hand out the maps of several layers: AlexNet, VGG-16 and SqueezeNet v1.1, with torchvision's names.
+"""Trunks that hand out the maps of several layers: AlexNet, VGG-16, VGG-19 and SqueezeNet v1.1, torchvision's names.
 
 Each is the `features` part of the classifier of the same name; the parameter names are those of torchvision's published
 files. A trunk is built without memory for its parameters and gets them from a file (`load_trunk`), so that there is no
@@ -103,14 +103,48 @@ def alexnet() -> Trunk:
 
 def vgg16() -> Trunk:
     """VGG-16 (Simonyan 2014): 14,714,688 parameters, with the classifier's 123,642,856 the official 138,357,544."""
+    return _vgg((2, 2, 3, 3, 3), taps=(3, 8, 15, 22, 29))
+
+
+def vgg19() -> Trunk:
+    """VGG-19 (Simonyan 2014): 20,024,384 parameters, with the classifier's 123,642,856 the official 143,667,240."""
+    return _vgg((2, 2, 4, 4, 4), taps=(3, 8, 17, 26, 35))
+
+
+def _vgg(convolutions: tuple[int, ...], taps: tuple[int, ...]) -> Trunk:
+    """So many 3x3 convolutions in each of the five stages, a pool behind each; tapped before the pools."""
+    widths = (64, 128, 256, 512, 512)
     layers: list[nn.Module] = []
     channels = 3
-    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        for _ in range(convolutions):
+    for width, count in zip(widths, convolutions, strict=True):
+        for _ in range(count):
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
             channels = width
         layers.append(nn.MaxPool2d(2, stride=2))
-    return Trunk(nn.Sequential(*layers), taps=(3, 8, 15, 22, 29), channels=(64, 128, 256, 512, 512), minimum=32)
+    return Trunk(nn.Sequential(*layers), taps=taps, channels=widths, minimum=32)
+
+
+def vgg_layers(trunk: Trunk) -> dict[str, int]:
+    """The papers' names of a VGG's layers -> their indices: `conv1_1`, `relu1_1`, ..., `pool1`, `conv2_1`, ...
+
+    Example:
+        >>> with torch.device("meta"):
+        ...     layers = vgg_layers(vgg19())
+        >>> [layers[name] for name in ("relu1_1", "pool1", "relu3_4", "relu5_2", "pool5")]
+        [1, 4, 17, 31, 36]
+    """
+    names: dict[str, int] = {}
+    stage = place = 1
+    for index, layer in enumerate(trunk.features):
+        if isinstance(layer, nn.MaxPool2d):
+            names[f"pool{stage}"] = index
+            stage, place = stage + 1, 1
+        elif isinstance(layer, nn.Conv2d):
+            names[f"conv{stage}_{place}"] = index
+        else:
+            names[f"relu{stage}_{place}"] = index
+            place += 1
+    return names
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
-"""The relativistic average adversarial loss (Eq. 5-6; Jolicoeur-Martineau, ICLR 2019)."""
+"""Adversarial losses: the relativistic average one (Eq. 5-6; Jolicoeur-Martineau, ICLR 2019), and the first of all.
+
+Both come as a pair of functions of the same arguments, so that either can be named in a recipe (`ADVERSARIES`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -54,3 +58,50 @@ def discriminator_loss(
         True
     """
     return generator_loss(fake, real, mean)
+
+
+def bce_generator_loss(
+    real: Float[Tensor, "B *patch"], fake: Float[Tensor, "B *patch"], mean: Mean = _mean
+) -> Float[Tensor, ""]:
+    """The generator's non-saturating loss (Goodfellow et al., NeurIPS 2014), -E[log sigmoid(C(fake))]; MISF's.
+
+    Args:
+        real: not looked at; the generator cannot change it.
+        fake: logits C(prediction), one or several per image.
+        mean: not needed; each logit is judged by itself.
+
+    Returns:
+        scalar >= 0; log 2 when the discriminator cannot tell.
+
+    Example:
+        >>> import torch
+        >>> round(bce_generator_loss(torch.zeros(2), torch.zeros(2)).item(), 4)
+        0.6931
+    """
+    return F.softplus(-fake).mean()
+
+
+def bce_discriminator_loss(
+    real: Float[Tensor, "B *patch"], fake: Float[Tensor, "B *patch"], mean: Mean = _mean
+) -> Float[Tensor, ""]:
+    """The discriminator's side, (-E[log sigmoid(C(real))] - E[log(1 - sigmoid(C(fake)))]) / 2; MISF halves it too.
+
+    Args:
+        real, fake: logits; `fake` of a detached prediction.
+        mean: not needed.
+
+    Example:
+        >>> import torch
+        >>> round(bce_discriminator_loss(torch.zeros(2), torch.zeros(2)).item(), 4)
+        0.6931
+    """
+    return (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
+
+
+Adversary = Literal["ragan", "bce"]
+
+ADVERSARIES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "ragan": (generator_loss, discriminator_loss),
+    "bce": (bce_generator_loss, bce_discriminator_loss),
+}
+"""Name -> the generator's loss and the discriminator's, each of (real, fake, mean)."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
+from cicm.objectives.adversarial import Adversary
+from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
 
 
@@ -26,7 +28,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is minimised.
+    """What is minimised: Eq. 9, and with it, or with inpaint = 0 instead of it, what a network was published with.
 
     Args:
         weights: of Eq. 9.
@@ -35,6 +37,9 @@ class ObjectiveConfig:
         ratio_target: of Eq. 7: `share`, the missing share of the cell, or `pixels`, the printed pixel differences.
         ratio_reduction: of Eq. 7: `mean`, or the printed `sum`.
         printed_similarities: Eq. 8 as sums of dot products, l = o included.
+        adversary: the adversarial loss, `ragan` (Eq. 5-6) or `bce` (MISF's); weighted by `weights.adversarial`.
+        judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
+        rfr, misf, jpgnet: the published objectives; a section that is there, even an empty one, is added.
     """
 
     weights: Weights = field(default_factory=Weights)
@@ -43,13 +48,29 @@ class ObjectiveConfig:
     ratio_target: Literal["share", "pixels"] = "share"
     ratio_reduction: Literal["mean", "sum"] = "mean"
     printed_similarities: bool = False
+    adversary: Adversary = "ragan"
+    judged: Literal["composite", "prediction"] = "composite"
+    rfr: RFRObjective | None = None
+    misf: MISFObjective | None = None
+    jpgnet: JPGNetObjective | None = None
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The published objectives that are asked for."""
+        return tuple(section for section in (self.rfr, self.misf, self.jpgnet) if section is not None)
+
+    @property
+    def published(self) -> dict[str, float]:
+        """The weights of their terms, by the terms' names in the log."""
+        return {name: weight for section in self.sections for name, weight in section.weights().items()}
 
 
-def weighted_total(terms: Mapping[str, Tensor], weights: Weights) -> Tensor:
-    """Eq. 9: inpaint, adversarial, ratio and inter by their weights, minus intra by its own.
+def weighted_total(terms: Mapping[str, Tensor], weights: Weights, more: Mapping[str, float] | None = None) -> Tensor:
+    """Eq. 9: inpaint, adversarial, ratio and inter by their weights, minus intra by its own; plus what else is asked.
 
     Args:
-        terms: scalars before weighting, by the names of `Weights`; a missing one counts as 0.
+        terms: scalars before weighting, by the names of `Weights` and of `more`; a missing one counts as 0.
+        more: weights of further terms, as `ObjectiveConfig.published`.
 
     Raises:
         InputError: a term without a weight.
@@ -58,10 +79,12 @@ def weighted_total(terms: Mapping[str, Tensor], weights: Weights) -> Tensor:
         >>> terms = {"inpaint": torch.tensor(2.0), "intra": torch.tensor(1.0)}
         >>> weighted_total(terms, Weights()).item()
         1.5
+        >>> weighted_total(terms | {"rfr.hole": torch.tensor(1.0)}, Weights(), {"rfr.hole": 6.0}).item()
+        7.5
     """
-    known = [f.name for f in fields(weights)]
-    if unknown := sorted(set(terms) - set(known)):
-        raise InputError(f"term {unknown[0]!r} has no weight; the terms are {', '.join(known)}.")
-    signed = {name: getattr(weights, name) * (-1 if name == "intra" else 1) for name in known}
+    signed = {f.name: getattr(weights, f.name) * (-1 if f.name == "intra" else 1) for f in fields(weights)}
+    signed |= more or {}
+    if unknown := sorted(set(terms) - set(signed)):
+        raise InputError(f"term {unknown[0]!r} has no weight; the terms are {', '.join(signed)}.")
     used = [signed[name] * value for name, value in terms.items() if signed[name] != 0]
     return torch.stack(used).sum() if used else torch.zeros(())

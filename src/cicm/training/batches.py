@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from cicm.conventions import InputError
 from cicm.data.datasets import TrainingPhotos, to_image
 from cicm.data.folders import find_images, image_size
 from cicm.data.generators import HoleGenerator
+from cicm.data.layouts import photos_of
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.training.config import DataConfig
 
@@ -28,8 +30,18 @@ def training_photos(data: DataConfig) -> list[Path]:
     Raises:
         InputError: no folder, no photo, or none that fits `match`.
     """
-    paths = _matching(find_images(data.train), Path(data.train), data.match)
+    paths = _matching(photos_in(data, "train"), Path(data.train), data.match)
     return evenly(paths, data.limit) if data.limit else paths
+
+
+def photos_in(data: DataConfig, part: Literal["train", "val"]) -> list[Path]:
+    """All photos of a folder, or those of a layout's split; below `data.train` or `data.val`.
+
+    Raises:
+        InputError: no folder, no photo, or a data set that is not complete.
+    """
+    root, split = (data.train, data.train_split) if part == "train" else (data.val, data.val_split)
+    return photos_of(root, data.layout, split) if data.layout else find_images(root)
 
 
 def training_stream(
@@ -119,7 +131,7 @@ def validation_set(data: DataConfig, count: int) -> ValidationSet:
     Raises:
         InputError: no folder, no photo, none large enough, or one that cannot be read.
     """
-    paths = _matching(find_images(data.val), Path(data.val), data.match)
+    paths = _matching(photos_in(data, "val"), Path(data.val), data.match)
     large = [path for path in paths if min(image_size(path)) >= data.crop]
     if not large:
         raise InputError(f"no photo in {data.val} has {data.crop}x{data.crop} pixels or more. Use a smaller data.crop.")

@@ -7,7 +7,9 @@ from typing import Any, Literal, get_args
 
 from cicm.assembly import ModelConfig
 from cicm.conventions import BANDS, InputError
+from cicm.data.layouts import layout_named
 from cicm.objectives import ObjectiveConfig
+from cicm.training.schedule import Schedule
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
@@ -18,6 +20,9 @@ class DataConfig:
 
     Args:
         train, val: folders of photos, searched through all their levels.
+        layout: name of a published data set's layout (`cicm data list`); `train` and `val` are then its folder, and the
+            photos those of `train_split` and `val_split`. Empty: `train` and `val` hold photos and nothing else.
+        train_split, val_split: splits of the layout.
         match: patterns such as `coco-*`; only photos whose path below the folder fits one of them. Empty: all.
         limit: use only so many training photos, evenly spread over the folder; 0 uses all.
         crop: side of the square crops, pixels.
@@ -38,6 +43,9 @@ class DataConfig:
 
     train: str = "data/train"
     val: str = "data/val"
+    layout: str = ""
+    train_split: str = "train"
+    val_split: str = "val"
     match: tuple[str, ...] = ()
     limit: int = 0
     crop: int = 256
@@ -56,6 +64,10 @@ class DataConfig:
     cache_mb: float = 512.0
 
     def __post_init__(self) -> None:
+        if self.layout:
+            layout = layout_named(self.layout, "photos")
+            _one_of(self, "train_split", tuple(layout.counts))
+            _one_of(self, "val_split", tuple(layout.counts))
         _at_least(self, 1, "crop", "batch_size")
         _at_least(self, 0, "workers", "cache_mb", "limit", "large_crop", "large_every")
         if bool(self.large_crop) != (self.large_every >= 2):
@@ -78,10 +90,17 @@ class TrainingConfig:
         steps: optimizer steps of the whole run.
         stop_at: end after this step, with weights, as if it were the last; the learning rate still follows `steps`.
             0 never does. A larger one later goes on from there.
-        lr: highest learning rate, reached after `warmup_steps`, falling along a cosine to `lr_last` at the end.
+        lr: highest learning rate, reached after `warmup_steps`, falling as `schedule` says to `lr_last` at the end.
         lr_last: learning rate of the last step, as a share of `lr`.
-        betas, weight_decay: of AdamW.
+        schedule: `cosine`, `constant`, or `linear`, which stays at `lr` until the share `decay_from` of the run.
+        decay_from: for `linear` alone.
+        betas, weight_decay: of AdamW; without decay it is Adam.
+        freeze: beginnings of names of the network's parameters that are not trained, as `generator`; modules that hold
+            nothing else run in evaluation mode.
+        freeze_norm: every BatchNorm of the network runs in evaluation mode, on the running statistics that it began
+            with; its weight and bias are trained all the same.
         discriminator_lr: constant learning rate of the discriminator; used where the adversarial weight is above 0.
+        discriminator_betas: of its AdamW; without them those of the network's.
         discriminator_width: channels of the discriminator's first layer.
         ema_decay: of the averaged weights, which are validated and written; 0 averages nothing.
         precision: `bf16-mixed` runs the networks in bfloat16 with float32 weights, on CPU and GPU.
@@ -107,10 +126,15 @@ class TrainingConfig:
     stop_at: int = 0
     lr: float = 2e-4
     lr_last: float = 0.01
+    schedule: Schedule = "cosine"
+    decay_from: float = 0.0
     warmup_steps: int = 500
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
+    freeze: tuple[str, ...] = ()
+    freeze_norm: bool = False
     discriminator_lr: float = 1e-4
+    discriminator_betas: tuple[float, float] | None = None
     discriminator_width: int = 64
     ema_decay: float = 0.999
     precision: Precision = "bf16-mixed"
@@ -141,8 +165,16 @@ class TrainingConfig:
         _one_of(self, "precision", get_args(Precision))
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"training.ema_decay must be in [0, 1); got {self.ema_decay}.")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"training.betas must be two numbers in [0, 1); got {self.betas}.")
+        _one_of(self, "schedule", get_args(Schedule))
+        for name in ("betas", "discriminator_betas"):
+            betas = getattr(self, name)
+            if betas is not None and (len(betas) != 2 or not all(0 <= beta < 1 for beta in betas)):
+                raise InputError(f"training.{name} must be two numbers in [0, 1); got {betas}.")
+        if not 0 <= self.decay_from < 1 or (self.decay_from and self.schedule != "linear"):
+            raise InputError(
+                "training.decay_from must be a share in [0, 1), and 0 unless training.schedule is 'linear'; "
+                f"got {self.decay_from} with {self.schedule!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -162,6 +194,9 @@ FREE_KEYS = frozenset(
         "data.cache_mb",
         "data.train",  # the photos themselves are compared by their names, see batches.photo_hash
         "data.val",
+        "data.layout",
+        "data.train_split",
+        "data.val_split",
         "training.log_every_steps",
         "training.save_every_steps",
         "training.validate_every_steps",

@@ -21,6 +21,7 @@ from cicm.training import folder as run_folder
 from cicm.training.batches import ValidationSet, validation_set
 from cicm.training.config import RunConfig
 from cicm.training.distributed import any_rank, barrier
+from cicm.training.modes import to_training_mode
 from cicm.training.records import LOG, Display, Log, truncate_log
 from cicm.training.run import Run, engine, new_run, on_device, restore, save
 from cicm.training.schedule import due, learning_rate
@@ -82,6 +83,8 @@ def train(
             display.say(f"going on with {output} after step {run.step} of {config.training.steps}")
         else:
             display.say(f"new run in {output}: {config.training.steps} steps on {len(run.stream.dataset)} photos")
+            for note in run.notes:
+                display.say(note)
         with signals() as stopped:
             complete = _loop(run, name, output, photos, display, log, stopped)
         display.close()
@@ -115,6 +118,7 @@ def _loop(
         batch = meter.waiting(lambda: on_device(run, next(batches)))
         rate = _set_learning_rate(run)
         options: dict[str, Any] = {"accumulate": training.accumulate, "clip": training.grad_clip}
+        options["features"] = run.features
         try:
             done = take_step(run.fabric, players, batch, run.config.objective, **options)
         except TrainingStopped as problem:
@@ -175,7 +179,7 @@ def _validate(
         save_weights(path, _contiguous(shown), run.config.model, card, overwrite=True)
     told = "  ".join(f"{band}: {score['psnr']:.2f}" for band, score in run.scores.items())
     display.say(f"step {run.step}: PSNR {told}  mean {mean:.2f} dB (best {run.best[0]:.2f} at step {run.best[1]})")
-    run.players.bare.train()
+    to_training_mode(run.players.bare, run.config.training)
 
 
 def _contiguous(model: MemoryInpainter) -> MemoryInpainter:
@@ -235,7 +239,8 @@ class _Meter:
 
 def _set_learning_rate(run: Run) -> float:
     t = run.config.training
-    rate = learning_rate(run.step, highest=t.lr, steps=t.steps, warmup_steps=t.warmup_steps, last=t.lr_last)
+    course: dict[str, Any] = {"last": t.lr_last, "schedule": t.schedule, "decay_from": t.decay_from}
+    rate = learning_rate(run.step, highest=t.lr, steps=t.steps, warmup_steps=t.warmup_steps, **course)
     for group in run.players.optimizer.param_groups:
         group["lr"] = rate
     return rate

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from cicm.assembly import MemoryInpainter, build
-from cicm.data.folders import find_images
 from cicm.networks.discriminators import PatchDiscriminator
-from cicm.training.batches import training_photos
+from cicm.training.batches import photos_in, training_photos
 from cicm.training.config import RunConfig
+from cicm.training.features import describe_objective
+from cicm.training.modes import freeze, to_training_mode
 
 MIB = 2**20
 
@@ -21,7 +22,7 @@ def describe_plan(config: RunConfig, output: Path) -> str:
     """Model, sites, photos, steps and an estimate of the memory, as lines of text; writes nothing.
 
     Raises:
-        InputError: everything that the run itself would refuse about model and photos.
+        InputError: everything that the run itself would refuse about model, objective and photos.
     """
     data, training = config.data, config.training
     photos = training_photos(data)
@@ -29,15 +30,21 @@ def describe_plan(config: RunConfig, output: Path) -> str:
     model.network.size.check(data.crop, data.crop)
     micro = data.batch_size // training.accumulate
     weights = sum(p.numel() for p in model.parameters())
+    freeze(model, training)
+    to_training_mode(model, training)
+    still = weights - sum(p.numel() for p in model.parameters() if p.requires_grad)
     judge = 0
     if config.objective.weights.adversarial:
         judge = sum(p.numel() for p in PatchDiscriminator(width=training.discriminator_width).parameters())
     lines = [
         ("network", f"{config.model.network} {config.model.options or ''}, {_millions(weights)} parameters"),
+        # some originals have a layer or two that they never use, which is no news here
+        *([("not trained", f"{_millions(still)} parameters")] if still > weights / 1000 else []),
         *[("memory", _memory_line(model, site)) for site in model.memories],
+        *describe_objective(config.objective),
         *([("discriminator", f"{_millions(judge)} parameters")] if judge else []),
         ("training photos", f"{len(photos)} in {data.train}"),
-        ("validation photos", f"{min(training.val_images, len(find_images(data.val)))} of those in {data.val}"),
+        ("validation photos", f"{min(training.val_images, len(photos_in(data, 'val')))} of those in {data.val}"),
         ("crops", f"{data.crop}x{data.crop}, holes of {', '.join(data.bands)} percent"),
         (
             "steps",

@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from cicm.assembly import MemoryInpainter, build, load_weights
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.networks.discriminators import PatchDiscriminator
+from cicm.objectives import Features
 from cicm.training import checkpoint
 from cicm.training.batches import photo_hash, training_photos, training_stream
 from cicm.training.config import RunConfig
 from cicm.training.distributed import barrier, gather_objects, rank, world_size
 from cicm.training.ema import WeightAverage
+from cicm.training.features import load_features
+from cicm.training.modes import freeze, to_training_mode, trained
 from cicm.training.step import Batch, Players
 
 
@@ -38,6 +42,8 @@ class Run:
         step: optimizer steps taken so far.
         best: highest mean PSNR at a validation so far, and the step of it.
         reseeded: contexts that were given new content since the last line of the log.
+        features: the classifiers that terms of the objective look at, see `load_features`.
+        notes: what a new run tells about its beginning.
     """
 
     config: RunConfig
@@ -50,6 +56,8 @@ class Run:
     best: tuple[float, int] = (-math.inf, 0)
     reseeded: int = 0
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    features: Mapping[str, Features] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def shown(self) -> MemoryInpainter:
@@ -116,39 +124,47 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
         torch.use_deterministic_algorithms(True)
     paths = training_photos(config.data)
     on_gpu = fabric.device.type == "cuda"
+    dtype = torch.float64 if training.precision == "64-true" else torch.float32
+    features = load_features(config.objective, fabric.device, dtype)
     stream = training_stream(config.data, paths, training.seed, rank=rank(), world=world_size(), pin_memory=on_gpu)
 
     torch.manual_seed(training.seed)
     bare = build(config.model)
     bare.network.size.check(config.data.crop, config.data.crop)
-    if training.init:
-        begin_from(bare, config, training.init)
+    notes = begin_from(bare, config, training.init) if training.init else []
     judge = PatchDiscriminator(width=training.discriminator_width) if config.objective.weights.adversarial else None
     if training.channels_last:
         bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = judge.to(memory_format=torch.channels_last) if judge else None  # type: ignore[call-overload]
     if training.precision == "64-true":
         bare, judge = bare.double(), judge.double() if judge else None
-    bare = bare.to(fabric.device).train()
+    freeze(bare, training)
+    bare = bare.to(fabric.device)
+    to_training_mode(bare, training)
     average = WeightAverage(bare, training.ema_decay) if training.ema_decay else None
 
     adam: dict[str, Any] = {"betas": training.betas, "fused": training.precision != "64-true"}
-    optimizer = torch.optim.AdamW(bare.parameters(), training.lr, weight_decay=training.weight_decay, **adam)
+    optimizer = torch.optim.AdamW(trained(bare), training.lr, weight_decay=training.weight_decay, **adam)
     called = torch.compile(bare) if training.compile else bare
     model, engine_optimizer = fabric.setup(called, optimizer)
     players = Players(model, engine_optimizer, bare)
     if judge is not None:
+        adam["betas"] = training.discriminator_betas or training.betas
         judge_optimizer = torch.optim.AdamW(judge.parameters(), training.discriminator_lr, weight_decay=0.0, **adam)
         players.discriminator, players.discriminator_optimizer = fabric.setup(judge, judge_optimizer)
         players.bare_discriminator = judge
-    return Run(config, fabric, players, average, stream, photo_hash(paths, config.data.train))
+    photos = photo_hash(paths, config.data.train)
+    return Run(config, fabric, players, average, stream, photos, features=features, notes=notes)
 
 
-def begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> None:
+def begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> list[str]:
     """Start from a weights file: the network's weights, and the memories whose configuration is the same.
 
     Options that change no tensor (as the UNet's `start`) may differ from the file's; parameters named in
-    `training.init_fresh` stay as they are.
+    `training.init_fresh` stay as they are. A memory that the file lacks, or has in another configuration, starts fresh.
+
+    Returns:
+        one sentence on what was taken, one on each memory that starts fresh.
 
     Raises:
         InputError: not a weights file, of another network or size, or a fresh name that fits no parameter.
@@ -166,9 +182,14 @@ def begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> None:
             f"the recipe asks for {(config.model.network, config.model.options)}."
         )
     model.network.load_state_dict({name: ours[name] if name.startswith(fresh) else t for name, t in given.items()})
+    notes = [f"the network begins from {path}"]
     for site, memory in config.model.memories.items():
         if loaded.config.memories.get(site) == memory:
             model.memories[site].load_state_dict(loaded.model.memories[site].state_dict())
+        else:
+            why = "has it in another configuration" if site in loaded.config.memories else "has none there"
+            notes.append(f"the memory at {site} starts fresh: {path} {why}")
+    return notes
 
 
 def save(run: Run, output: Path) -> None:

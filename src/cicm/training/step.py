@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cicm.assembly import Inpainting, MemoryInpainter
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio, ratio_error
-from cicm.objectives import ObjectiveConfig, discriminator_loss, generator_loss, reconstruction, weighted_total
+from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
@@ -70,7 +70,7 @@ class Part(NamedTuple):
     Args:
         reads: site -> the last visit's read.
         complete: site -> (N,), which of its regions no missing pixel touches.
-        result: (B, 3, H, W), the composite, which the discriminator sees.
+        result: (B, 3, H, W), what the discriminator sees.
     """
 
     reads: dict[str, MemoryRead]
@@ -94,14 +94,14 @@ def split(batch: Batch, count: int) -> list[Batch]:
     return [{name: value[i] for name, value in pieces.items()} for i in range(count)]
 
 
-def part_of(output: Inpainting, batch: Batch, model: MemoryInpainter) -> Part:
-    """What this forward gives to the terms of the whole batch."""
+def part_of(output: Inpainting, batch: Batch, model: MemoryInpainter, judged: str = "composite") -> Part:
+    """What this forward gives to the terms of the whole batch; `judged` as in the objective."""
     reads, complete = {}, {}
     for site, visits in output.reads.items():
         reads[site] = visits[-1]  # a recurrent network reads at each visit and writes once, from the last
         share = missing_share(batch["hole"], tuple(visits[-1].features.shape[-2:]))  # type: ignore[arg-type]
         complete[site] = complete_cells(share, model.memories[site].config.complete_tolerance)  # type: ignore[union-attr, arg-type]
-    return Part(reads, complete, output.composite)
+    return Part(reads, complete, output.composite if judged == "composite" else output.prediction.image)
 
 
 def complete_regions(parts: Sequence[Part], site: str) -> Tensor:
@@ -109,12 +109,23 @@ def complete_regions(parts: Sequence[Part], site: str) -> Tensor:
     return torch.cat([part.reads[site].regions[part.complete[site]] for part in parts]).detach()
 
 
-def own_terms(output: Inpainting, batch: Batch, objective: ObjectiveConfig, portions: int = 1) -> dict[str, Tensor]:
+def own_terms(
+    output: Inpainting,
+    batch: Batch,
+    objective: ObjectiveConfig,
+    portions: int = 1,
+    *,
+    features: Mapping[str, Features] | None = None,
+    share: Tensor | None = None,
+) -> dict[str, Tensor]:
     """Terms of which the whole batch's is the mean over its portions: `inpaint` (Eq. 5), with memories `ratio` (Eq. 7).
+
+    And those of the published objectives.
 
     Args:
         portions: into how many equal parts the whole batch was cut, over ranks and micro-batches. The printed sum over
             regions is a sum over all of them, so that a portion's own counts so many times in the mean.
+        features, share: what the published objectives look at besides, see `Seen`.
     """
     image, hole = batch["image"], batch["hole"]
     look: dict[str, Any] = {"norm": objective.norm, "hole_weight": objective.hole_weight}
@@ -129,7 +140,18 @@ def own_terms(output: Inpainting, batch: Batch, objective: ObjectiveConfig, port
         errors += [ratio_error(read.ratio, target, reduction=objective.ratio_reduction) for read in visits]
     if errors:
         terms["ratio"] = torch.stack(errors).mean() * (portions if objective.ratio_reduction == "sum" else 1)
+    if objective.sections:
+        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share)
+        for section in objective.sections:
+            terms |= section.terms(seen)
     return terms
+
+
+def missing_in_batch(batch: Batch, objective: ObjectiveConfig) -> Tensor | None:
+    """The missing share of the whole batch, over all ranks, where a term divides by it; None elsewhere."""
+    if objective.misf is None or objective.misf.share != "batch":
+        return None
+    return mean_over_ranks(batch["hole"].mean())
 
 
 def memory_terms(
@@ -152,7 +174,14 @@ def memory_terms(
 
 
 def take_step(
-    fabric: Any, players: Players, batch: Batch, objective: ObjectiveConfig, *, accumulate: int = 1, clip: float = 0.0
+    fabric: Any,
+    players: Players,
+    batch: Batch,
+    objective: ObjectiveConfig,
+    *,
+    accumulate: int = 1,
+    clip: float = 0.0,
+    features: Mapping[str, Features] | None = None,
 ) -> Stepped:
     """One optimizer step on a batch; each memory is committed once.
 
@@ -161,6 +190,7 @@ def take_step(
         batch: this rank's images, on its device.
         accumulate: micro-batches to cut the batch into.
         clip: largest norm of the gradient; 0 clips nothing.
+        features: for the terms that need a classifier's maps: its name -> the function that makes them.
 
     Raises:
         TrainingStopped: a term or the gradient is NaN or infinite; nothing was changed by this step, apart from the
@@ -169,6 +199,7 @@ def take_step(
     batches = split(batch, accumulate)
     weights, model = objective.weights, players.bare
     adversarial = players.discriminator is not None
+    look: dict[str, Any] = {"features": features, "share": missing_in_batch(batch, objective)}
     whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
 
     # What every micro-batch gives to the terms of the whole batch; with a single one its only forward tells.
@@ -176,15 +207,15 @@ def take_step(
     parts: list[Part] = []
     if accumulate == 1:
         first = _forward(players.model, batches[0])
-        parts = [part_of(first, batches[0], model)]
+        parts = [part_of(first, batches[0], model, objective.judged)]
     elif whole:
         with torch.no_grad(), _unrecorded(model):
-            parts = [part_of(_forward(players.model, b), b, model).detached() for b in batches]
+            parts = [part_of(_forward(players.model, b), b, model, objective.judged).detached() for b in batches]
 
     logged: dict[str, Tensor] = {}
     if adversarial:
         fakes = [part.result.detach() for part in parts]
-        logged["discriminator"] = _discriminator_step(fabric, players, batches, fakes)
+        logged["discriminator"] = _discriminator_step(fabric, players, batches, fakes, objective)
         frozen = _frozen_logits(fabric, players, batches, [] if accumulate == 1 else fakes)
 
     # The generator's gradient, micro-batch by micro-batch.
@@ -194,18 +225,18 @@ def take_step(
         last = index == accumulate - 1
         with nullcontext() if last else fabric.no_backward_sync(players.model):
             output = first if first is not None else _forward(players.model, piece)
-            mine = part_of(output, piece, model)
-            own = own_terms(output, piece, objective, accumulate * world_size())
+            mine = part_of(output, piece, model, objective.judged)
+            own = own_terms(output, piece, objective, accumulate * world_size(), **look)
             shared: dict[str, Tensor] = {}
             if adversarial:
-                shared["adversarial"] = _adversarial(fabric, players, batches, frozen, mine.result, index)
+                shared["adversarial"] = _adversarial(fabric, players, batches, frozen, mine.result, index, objective)
             if whole:
                 others = [mine if i == index else parts[i] for i in range(accumulate)]
                 terms, states = memory_terms(model, others, objective)
                 shared |= terms
             else:
                 parts.append(mine.detached()) if first is None else None
-            total = weighted_total({k: v / accumulate for k, v in own.items()} | shared, weights)
+            total = weighted_total({k: v / accumulate for k, v in own.items()} | shared, weights, objective.published)
             # Before the gradient, so that what is wrong is named by its term rather than by every weight at once.
             for name, value in own.items():
                 logged[name] = logged.get(name, 0) + value.detach() / accumulate
@@ -220,15 +251,17 @@ def take_step(
 
     norm = fabric.clip_gradients(players.model, players.optimizer, max_norm=clip or math.inf, error_if_nonfinite=False)
     if not math.isfinite(numbers.setdefault("gradient", float(norm))):
-        raise TrainingStopped(_blame(players, batches[0], objective, numbers))
+        raise TrainingStopped(_blame(fabric, players, batches[0], objective, numbers, look))
 
     players.optimizer.step()
     for site, state in states.items():
         model.memories[site].commit(MemoryState(*(t.detach() for t in state)))  # type: ignore[operator, union-attr]
     named = {
-        name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items() if hasattr(weights, name)
+        name: torch.tensor(value, dtype=torch.float64)
+        for name, value in numbers.items()
+        if hasattr(weights, name) or name in objective.published
     }
-    numbers["loss"] = float(weighted_total(named, weights))
+    numbers["loss"] = float(weighted_total(named, weights, objective.published))
     return Stepped(numbers, parts)
 
 
@@ -257,8 +290,11 @@ def _expectation(logits: Tensor) -> Tensor:
     return mean_over_ranks(logits.mean())
 
 
-def _discriminator_step(fabric: Any, players: Players, batches: Sequence[Batch], fakes: Sequence[Tensor]) -> Tensor:
+def _discriminator_step(
+    fabric: Any, players: Players, batches: Sequence[Batch], fakes: Sequence[Tensor], objective: ObjectiveConfig
+) -> Tensor:
     """One step of the discriminator on the whole batch; returns its loss."""
+    _, discriminator_loss = ADVERSARIES[objective.adversary]
     players.discriminator_optimizer.zero_grad(set_to_none=True)
     count, loss = len(batches), torch.zeros(())
     known: list[tuple[Tensor, Tensor]] = []
@@ -322,10 +358,12 @@ def _adversarial(
     frozen: Sequence[tuple[Tensor, Tensor | None]],
     result: Tensor,
     index: int,
+    objective: ObjectiveConfig,
 ) -> Tensor:
-    """L_adv of Eq. 5 over the whole batch, with a gradient through the micro-batch `index` alone."""
+    """The adversarial term over the whole batch, with a gradient through the micro-batch `index` alone."""
     judge = players.bare_discriminator
     assert judge is not None
+    generator_loss, _ = ADVERSARIES[objective.adversary]
     # The bare network with constant weights: the generator's step must neither reach nor synchronise its gradients.
     judge.requires_grad_(False)
     try:
@@ -355,10 +393,18 @@ def _checked(terms: Mapping[str, Tensor]) -> dict[str, float]:
     return numbers
 
 
-def _blame(players: Players, batch: Batch, objective: ObjectiveConfig, numbers: Mapping[str, float]) -> str:
+def _blame(
+    fabric: Any,
+    players: Players,
+    batch: Batch,
+    objective: ObjectiveConfig,
+    numbers: Mapping[str, float],
+    look: Mapping[str, Any],
+) -> str:
     """Which term's gradient is not finite: each is differentiated alone, on the (first) micro-batch."""
-    output = _forward(players.model, batch)
-    terms = own_terms(output, batch, objective)
+    with fabric.autocast():  # the bare model: the engine's wrapper takes gradients through its own call alone
+        output = _forward(players.bare, batch)
+    terms = own_terms(output, batch, objective, **look)
     terms |= memory_terms(players.bare, [part_of(output, batch, players.bare)], objective)[0]
     named = [(name, p) for name, p in players.bare.named_parameters() if p.requires_grad]
     for term, value in terms.items():
