@@ -49,6 +49,22 @@ def default_weights() -> Path:
     return DEFAULT
 
 
+def check_target(path: str | os.PathLike, *, overwrite: bool = False) -> Path:
+    """Where weights may be written.
+
+    Raises:
+        InputError: another ending, a folder, or an existing file without `overwrite`.
+    """
+    target = Path(path)
+    if target.suffix != ".safetensors":
+        raise InputError(f"weights are written as .safetensors; got {target.name}. Change the ending.")
+    if target.is_dir():
+        raise InputError(f"expected a file to write weights to; {target} is a folder.")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists; choose another name, or allow overwriting.")
+    return target
+
+
 def save_weights(
     path: str | os.PathLike,
     model: MemoryInpainter,
@@ -71,13 +87,7 @@ def save_weights(
     Raises:
         InputError: another ending, a folder, or an existing file without `overwrite`.
     """
-    target = Path(path)
-    if target.suffix != ".safetensors":
-        raise InputError(f"weights are written as .safetensors; got {target.name}. Change the ending.")
-    if target.is_dir():
-        raise InputError(f"expected a file to write weights to; {target} is a folder.")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name, or allow overwriting.")
+    target = check_target(path, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for name, tensor in model.state_dict().items():

@@ -15,9 +15,11 @@ VERBS = {
     "inpaint": "fill the holes of a photo",
     "train": "train a recipe, or go on with a run that was interrupted",
     "evaluate": "score a model, a classical method or a folder of results",
+    "data": "list the data sets that are known, or check whether a copy of one is complete",
     "memory": "look into a memory: usage, norms, similarities, as numbers and as a picture",
     "recipes": "list the recipes, or print one with everything that it inherits",
     "networks": "list the networks with parameters, multiply-adds, sites and size rules",
+    "convert": "turn published weights of an original network into a file of ours, and back",
     "weights": "list the files of published weights, where they are looked for, and fetch one",
 }
 

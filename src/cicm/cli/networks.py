@@ -1,4 +1,4 @@
-"""`cicm networks`: list the networks with parameters, multiply-adds, sites and size rules."""
+"""`cicm networks`: list the networks with parameters, multiply-adds, sites, size rules, papers and terms."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from cicm.networks.inventory import NetworkFacts
 
 SIDE = 256
-COLUMNS = ("network", "parameters", f"multiply-adds at {SIDE}x{SIDE}", "sites", "image sizes", "paper")
+COLUMNS = ("network", "parameters", f"multiply-adds at {SIDE}x{SIDE}", "sites", "image sizes", "paper", "original code")
 
 DESCRIPTION = """List the networks. A site is a place that a memory can have: its name, channels and stride (pixels of
-the image per cell). Counted with each network's default options.
+the image per cell). Counted with each network's default options; what the original has and never uses counts too.
+
+Original code: where the network was published, the revision that was looked at, and its licence. The code here is
+written anew from facts about it and is Apache-2.0; weights that others released keep the terms they were released on
+(cicm convert takes them in).
 """
 
 EXAMPLE = """\
@@ -51,13 +55,13 @@ def main(argv: Sequence[str]) -> int:
     from cicm.networks import names
     from cicm.networks.inventory import facts
 
-    found = [facts(name, SIDE) for name in names()]
+    found = [facts(name, SIDE) for name in names()]  # on meta: nothing is allocated
     if options.json:
         print(json.dumps([one.to_dict() for one in found], indent=2))
         return 0
     rows = [_row(one) for one in found]
     if options.markdown:
-        lines = [COLUMNS, ("---", "---:", "---:", "---", "---", "---"), *rows]
+        lines = [COLUMNS, ("---", "---:", "---:", "---", "---", "---", "---"), *rows]
         print("\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines))
         return 0
 
@@ -71,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     for row in rows:
         table.add_row(row[0], *row[1:3], row[3].replace(", ", "\n"), *row[4:])
     # Piped output is not cut to 80 columns.
-    (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
+    (Console() if sys.stdout.isatty() else Console(width=170)).print(table)
     return 0
 
 
@@ -85,4 +89,5 @@ def _row(one: NetworkFacts) -> tuple[str, ...]:
         ", ".join(f"{s.name} {s.channels}/{s.stride}" for s in one.sites),
         f"{sizes}, from {rule.minimum}",
         one.paper or "-",
+        f"{one.origin}; {one.origin.licence}",
     )

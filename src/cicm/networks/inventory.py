@@ -1,4 +1,4 @@
-"""What is said of a network before it runs: parameters, multiply-adds, sites, size rule, paper."""
+"""What is said of a network before it runs: parameters, multiply-adds, sites, size rule, paper, origin and terms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cicm.networks.contract import FeatureSite, SizeRule
+from cicm.networks.originals import Origin, origin
 from cicm.networks.registry import create, maker
 
 PAPER = re.compile(r'"(?P<title>[^"]+)"\s+\((?P<venue>[^()]*\d{4})\)')
@@ -28,6 +29,7 @@ class NetworkFacts:
     sites: as declared.
     size: the sizes it takes.
     paper: title, venue and year; empty if the file names none.
+    origin: where the original code is, and its licence; the code here is written anew, weights keep their own terms.
     """
 
     name: str
@@ -37,6 +39,7 @@ class NetworkFacts:
     sites: tuple[FeatureSite, ...]
     size: SizeRule
     paper: str
+    origin: Origin
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -48,6 +51,9 @@ class NetworkFacts:
             "sites": [{"name": s.name, "channels": s.channels, "stride": s.stride} for s in self.sites],
             "size": {"multiple_of": self.size.multiple_of, "minimum": self.size.minimum},
             "paper": self.paper,
+            "source": self.origin.source,
+            "revision": self.origin.revision,
+            "licence_of_original": self.origin.licence,
         }
 
 
@@ -80,6 +86,7 @@ def facts(name: str, side: int = 256, **options: Any) -> NetworkFacts:
         network.sites,
         network.size,
         paper(name),
+        origin(name),
     )
 
 

@@ -77,7 +77,7 @@ def partial_conv(
     groups = groups or (x.shape[1],)
     masks = known.split(1, 1)
     counted = sum(size * mask for size, mask in zip(groups, masks, strict=True))
-    # divisor_override: a sum, exact in whole numbers; an average times the area would not give back a 1
+    # divisor_override: a sum, exact in whole numbers, where an average times the area rounds
     total = F.avg_pool2d(counted, weight.shape[-1], stride, padding, divisor_override=1)
     reached = total.clamp(0, 1)
     share = weight[0].numel() / (total + 1e-8) * reached

@@ -1,0 +1,36 @@
+"""Tables in the README that a command prints are what the command prints."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cicm.cli.main import main
+from cicm.networks import names
+
+MARKED = re.compile(
+    r"<!-- (?P<name>\w+): (?P<command>cicm [^>]*?) -->\n(?P<table>.*?)<!-- /(?P<end>\w+) -->", re.DOTALL
+)
+
+
+def tables(text: str) -> list[tuple[str, str, str]]:
+    found = [(m["name"], m["command"], m["table"]) for m in MARKED.finditer(text) if m["name"] == m["end"]]
+    assert len(found) == text.count("<!-- /"), "a table begins or ends without the other mark"
+    return found
+
+
+def test_the_table_of_networks_is_what_the_command_prints(root: Path, capsys: pytest.CaptureFixture) -> None:
+    marked = {name: (command, table) for name, command, table in tables((root / "README.md").read_text())}
+    command, table = marked["networks"]
+    assert command == "cicm networks --markdown"
+    assert main(command.split()[1:]) == 0
+    assert table == capsys.readouterr().out, f"the README is behind: put there what `{command}` prints"
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == names()
+
+
+def test_a_table_without_its_end_would_be_noticed() -> None:
+    assert tables("<!-- a: cicm b --c -->\n| x |\n<!-- /a -->") == [("a", "cicm b --c", "| x |\n")]
+    with pytest.raises(AssertionError, match="begins or ends"):
+        tables("| x |\n<!-- /a -->")
