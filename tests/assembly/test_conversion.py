@@ -225,7 +225,10 @@ def test_a_generator_that_is_a_network_of_its_own(tmp_path: Path) -> None:
     parts = code.parts_of(code.to_original(create("jpgnet", width=8, generator="rfr")))
     files = [saved(tmp_path / f"{part}.pth", state) for part, state in parts.items()]
     done = convert("jpgnet", files, tmp_path / "j.safetensors")
-    assert done.config.options == {"width": 8, "generator": "rfr", "uncertainty": "batch"}
+    assert done.config.options == {"width": 8, "generator": "rfr"}
+    assert any("do not influence each other" in note for note in done.notes)
+    kept = convert("jpgnet", files, tmp_path / "batch.safetensors", options={"uncertainty": "batch"})
+    assert kept.config.options["uncertainty"] == "batch"
     for path in restore("jpgnet", done.paths[0], tmp_path / "back").paths:
         state = read_checkpoint(path).state
         same(state, parts[code.recognise_part(state)])

@@ -137,7 +137,13 @@ def convert(
         raise InputError(f"network {network!r} has no option {unknown[0]!r}; it takes {', '.join(known)}.")
     held = _by_part(network, module, files, parts or {})
     notes = [f"{one.path.name}: {note}" for one in held.values() for note in one.notes]
-    made, rounded, idle = _network(network, module, held, dict(options or {}))
+    apart = getattr(module, "PICTURES_APART", {})  # pictures of a folder are filled in batches and must not meet there
+    made, rounded, idle = _network(network, module, held, {**apart, **(options or {})})
+    for name, value in apart.items():
+        if name not in (options or {}):
+            notes.append(
+                f"{name} = {value!r}: pictures of a batch do not influence each other; one at a time is the original"
+            )
     if rounded:
         notes.append(f"{len(rounded)} tensors were rounded to the type that the network has, the first is {rounded[0]}")
     if idle:

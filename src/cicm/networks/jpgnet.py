@@ -50,6 +50,10 @@ VISITED: dict[Stage, tuple[str, ...]] = {
 """Stage -> sites that its forward reaches."""
 
 
+PICTURES_APART = {"uncertainty": "image"}
+"""Options under which a batch gives what its pictures give one at a time; the original's own are for batches of one."""
+
+
 @register("jpgnet")
 class JPGNet(InpaintingNetwork):
     """Generator, predictive filter and fusion: 76.5 M parameters at width 64, of which the generator has 21.5 M.
