@@ -51,8 +51,8 @@ class MISF(InpaintingNetwork):
 
     Differs from the published code: pictures need not be square. There the kernels' planes are stretched in a volume
     whose height and width are exchanged; the stretch itself, which gives neighbouring taps the same weight and
-    straddles channels, is kept. And convolutions that no normalisation follows begin at He's scale instead of 0.02,
-    with which the prediction of a narrow network would start at zero.
+    straddles channels, is kept. And the branch that predicts kernels begins at He's scale instead of 0.02, with which
+    its gradient vanishes in narrow networks: nothing normalises its 21 layers.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -67,9 +67,11 @@ class MISF(InpaintingNetwork):
         self.decoder1 = nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1)
         self.decoder0 = nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")
         self.prediction = KernelPrediction(width)
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight)
+                nn.init.normal_(module.weight, std=0.02)  # so the image begins grey, whatever the width
+                if name.startswith("prediction.") and name != "prediction.image":
+                    nn.init.kaiming_normal_(module.weight)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         self.sites = (
             FeatureSite("encoder1", 2 * width, 2),
