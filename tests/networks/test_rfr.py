@@ -511,3 +511,20 @@ def test_it_equals_the_original(published: tuple[RFR, Path, ModuleType], case: s
         expected = torch.from_numpy(oracle[name])
         error = (tensor - expected).abs().max() / expected.abs().max()
         assert error < 1e-5, name  # float32 and another order of sums; measured 4e-7
+
+
+@pytest.mark.parametrize("kernel", [7, 5])
+def test_the_remaining_hole_is_what_each_recurrence_masks(kernel: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = RFR(8, recurrences=3, kernel=kernel).eval()  # type: ignore[arg-type]
+    hole = torch.zeros(2, 1, 128, 96)
+    hole[0, :, 8:120, 6:90] = 1
+    hole[1, :, 60:70, 40:44] = 1
+    seen = []
+    plain = network.reason.forward
+    monkeypatch.setattr(network.reason, "forward", lambda x, known, *rest: seen.append(known) or plain(x, known, *rest))
+    with torch.no_grad():
+        network(torch.rand(2, 3, 128, 96) * (1 - hole), hole)
+    assert len(seen) == 3
+    for visit, known in enumerate(seen):
+        assert torch.equal(network.remaining(hole, visit), 1 - known)
+    assert network.remaining(hole, 0).mean() > network.remaining(hole, 1).mean() > 0

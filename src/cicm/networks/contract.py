@@ -114,6 +114,18 @@ class InpaintingNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def remaining(self, hole: Float[Tensor, "B 1 H W"], visit: int) -> Float[Tensor, "B 1 h w"]:
+        """The part of the hole that is still missing when a site is visited: all of it, but for recurrent networks.
+
+        Args:
+            hole: (B, 1, H, W), as `forward` gets it.
+            visit: 0 for a site's first visit in a forward.
+
+        Returns:
+            (B, 1, h, w), 1 = missing, at the network's own resolution of the hole.
+        """
+        return hole
+
     def site(self, name: str) -> FeatureSite:
         """The declared site of that name.
 

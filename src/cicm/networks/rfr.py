@@ -295,6 +295,15 @@ class RFR(InpaintingNetwork):
         )
         self.size = SizeRule(multiple_of=16, minimum=32)
 
+    def remaining(self, hole: Float[Tensor, "B 1 H W"], visit: int) -> Float[Tensor, "B 1 h w"]:
+        """What the recurrence number `visit` still takes for missing, at half the picture's size: each one moves the
+        rim by 6 cells (4 with kernel 5)."""
+        known = F.max_pool2d(1 - hole, 7, stride=2, padding=3)
+        kernel = self.grow1.weight.shape[-1]
+        for _ in range(2 * visit + 3):  # the stem's second layer, and two in each recurrence up to this one
+            known = F.max_pool2d(known, kernel, stride=1, padding=kernel // 2)
+        return 1 - known
+
     def forward(
         self, corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"], *, edit: Edit = unchanged
     ) -> Prediction:
