@@ -11,7 +11,7 @@ from test_metrics_networks import randomised
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.metrics import LPIPS, MissingWeights, create, load_lpips
+from cicm.metrics import LPIPS, MissingWeights, create, load_lpips, quantised
 from cicm.metrics.lpips import TRUNKS, VERSIONS, load_heads
 from cicm.metrics.trunks import Trunk
 
@@ -164,6 +164,29 @@ def test_with_the_file_it_is_computed(nowhere: Path, tmp_path: Path, publish: Ca
     torch.testing.assert_close(values.float(), expected, rtol=1e-5, atol=1e-6)
     assert metric.compute() == pytest.approx(expected.mean().item(), rel=1e-5)
     assert metric.protocol["version"] == "0.0"
+
+
+def test_unscaled_feeds_the_values_as_they_are(
+    nowhere: Path, tmp_path: Path, publish: Callable[[str, Path], None]
+) -> None:
+    """The mistake of some published tables, reproduced: [0, 1] where [-1, 1] belongs."""
+    trunk = random_trunk("squeeze")
+    torch.save(trunk.state_dict(), tmp_path / "trunk.pth")
+    publish("squeezenet1_1", tmp_path / "trunk.pth")
+    composite, image = (quantised(picture) for picture in pair())
+    metric = create("lpips-squeeze", path=tmp_path, scaled=False)
+    values = metric.update(composite, image)
+    network = LPIPS(trunk, load_heads("squeeze"))
+
+    class Identity(LPIPS):
+        def _maps(self, image: Tensor) -> list[Tensor]:
+            return self.trunk((image - self.shift) / self.scale)
+
+    expected = Identity(trunk, load_heads("squeeze"))(composite, image)
+    assert values is not None
+    torch.testing.assert_close(values.float(), expected, rtol=1e-4, atol=1e-6)  # (x + 1) / 2 and back in float32
+    assert not torch.allclose(expected, network(composite, image), rtol=1e-2)
+    assert "do not expect" in metric.protocol["input"]
 
 
 def test_a_pickle_with_code_is_not_run(nowhere: Path, tmp_path: Path, publish: Callable[[str, Path], None]) -> None:

@@ -164,6 +164,25 @@ def test_inception_maps_and_pools(inception: FidInception) -> None:
     assert maps.std() > 0
 
 
+def test_inception_blocks_have_the_published_channels_and_sizes(inception: FidInception) -> None:
+    """299 -> 149 -> 147 -> 147, pool 73 -> 73 -> 71, pool 35: Table 1 of the Inception v3 paper, and its blocks."""
+    sides = {"Conv2d_1a_3x3": (32, 149), "Conv2d_2a_3x3": (32, 147), "Conv2d_2b_3x3": (64, 147)}
+    sides |= {"Conv2d_3b_1x1": (80, 73), "Conv2d_4a_3x3": (192, 71)}
+    sides |= {"Mixed_5b": (256, 35), "Mixed_5c": (288, 35), "Mixed_5d": (288, 35)}
+    sides |= {f"Mixed_6{letter}": (768, 17) for letter in "abcde"}
+    sides |= {"Mixed_7a": (1280, 8), "Mixed_7b": (2048, 8), "Mixed_7c": (2048, 8)}
+    seen: dict[str, tuple[int, int]] = {}
+    handles = [
+        module.register_forward_hook(lambda _, __, out, at=name: seen.update({at: (out.shape[1], out.shape[2])}))
+        for name, module in inception.named_children()
+        if name != "fc"
+    ]
+    inception(torch.rand(1, 3, 64, 64))
+    for handle in handles:
+        handle.remove()
+    assert seen == sides
+
+
 def test_inception_input_is_resized_and_scaled(inception: FidInception) -> None:
     seen: list[Tensor] = []
     handle = inception.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))

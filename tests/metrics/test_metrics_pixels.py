@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.metrics import l1, psnr, ssim, to_8bit
+from cicm.metrics import l1, psnr, quantised, ssim, to_8bit
+from cicm.metrics.pixels import COLORS, one_channel
 
 # both sides are float64 and differ in the order of sums only; the division in SSIM amplifies that by at most 1 / 0.03^2
 ROUNDING = 1e-9
@@ -140,6 +141,44 @@ def test_to_8bit_is_what_a_file_would_hold() -> None:
     assert torch.equal(to_8bit(every.half()), every)
 
 
+def test_down_is_what_a_cast_to_bytes_does() -> None:
+    values = torch.linspace(-0.5, 1.5, 3 * 401).view(1, 3, 401, 1)
+    stored = (np.clip(values.numpy(), 0, 1) * np.float32(255)).astype(np.uint8)
+    for picture in (values, values.double()):
+        assert np.array_equal((quantised(picture, "down") * 255).round().numpy().astype(np.uint8), stored)
+    every = (torch.arange(256).view(1, 1, 16, 16) / 255).expand(1, 3, 16, 16)
+    assert torch.equal(quantised(every, "down"), every), "a photo's own values stay"
+    assert torch.equal(quantised(quantised(values, "down"), "down"), quantised(values, "down"))
+    assert torch.equal(quantised(values, "none"), values.clamp(0, 1))
+    with pytest.raises(InputError, match="unknown rounding 'up'"):
+        quantised(values, "up")
+
+
+def test_grey_is_that_of_scikit_image(pictures: tuple[Tensor, Tensor]) -> None:
+    from skimage.color import rgb2gray
+
+    picture = pictures[0].double()
+    for array, ours in zip(as_arrays(picture), one_channel(picture, "grey")):
+        assert np.allclose(ours[0].numpy(), rgb2gray(array), atol=1e-12)
+    for array, ours in zip(as_arrays(picture), one_channel(picture, "grey-bgr")):
+        assert np.allclose(ours[0].numpy(), rgb2gray(array[..., ::-1]), atol=1e-12)
+    assert torch.allclose(one_channel(picture, "mean")[:, 0], picture.mean(dim=1))
+    assert all(weights is None or sum(weights) == pytest.approx(1) for weights in COLORS.values())
+
+
+def test_relative_l1_by_hand() -> None:
+    image = torch.full((3, 3, 2, 2), 0.25)
+    composite = image.clone()
+    composite[0] = 0.75  # |d| 0.5 everywhere, sum 1.0 everywhere
+    composite[1, 0] = 0.0  # a quarter in one of three channels: 0.25 / (0.25 + 2 x 0.5)
+    assert l1(composite, image, relative=True).tolist() == pytest.approx([50.0, 20.0, 0.0], abs=1e-12)
+    black = torch.zeros(1, 3, 2, 2)
+    assert l1(black, black, relative=True).item() == 0.0
+    # errors of opposite sign cancel in the mean over channels
+    opposite = torch.tensor([0.25, 0.75, 0.5]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    assert l1(opposite, torch.full((1, 3, 2, 2), 0.5), color="mean").item() == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize("score", [psnr, ssim, l1])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_no_numbers_are_refused(score, value: float) -> None:
@@ -181,3 +220,5 @@ def test_ssim_windows_that_make_no_sense_are_refused() -> None:
         ssim(image, image, size=6)
     with pytest.raises(InputError, match="'round'"):
         ssim(image, image, window="round")
+    with pytest.raises(InputError, match="border must be 'inside' or 'zeros'; got 'mirror'"):
+        ssim(image, image, border="mirror")

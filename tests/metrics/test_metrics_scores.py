@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 from test_metrics_networks import randomised
-from torch import Tensor
+from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.metrics import METRICS, MissingWeights, Scores, create, l1, psnr, ssim, to_8bit
+from cicm.metrics import METRICS, MissingWeights, Scores, create, l1, psnr, quantised, ssim, to_8bit, update_all
+from cicm.metrics import scores as scores_module
 from cicm.metrics.inception import FidInception
 from cicm.metrics.published import PUBLISHED
 from cicm.metrics.scores import FrechetBetweenSets, PerImage
+from cicm.metrics.squeeze import SqueezeFeatures
 
 AT_HAND = ["psnr", "ssim", "l1", "sqz-distance", "sqz-frechet", "sqz-kernel"]
 IDEAL = {"psnr": 100.0, "ssim": 1.0, "l1": 0.0, "sqz-distance": 0.0, "sqz-frechet": 0.0}
+
+
+DRIFT = {"psnr": 19.9955786, "ssim": 0.7577008, "l1": 3.8253287, "sqz-distance": 0.4384757}
 
 
 def quiet(metric: object) -> float:
@@ -63,12 +68,17 @@ def test_what_is_available_here(nowhere: Path) -> None:
 def test_unknown_names_and_options_name_the_known_ones() -> None:
     with pytest.raises(InputError, match="did you mean 'psnr'"):
         create("pnsr")
-    with pytest.raises(InputError, match="no option windows; it has window, size, sigma, sample_covariance"):
+    with pytest.raises(InputError, match="no option windows; it has rounding, window, size, sigma, sample_covariance"):
         create("ssim", windows="gaussian")
-    with pytest.raises(InputError, match="psnr has no option strict; it has none"):
+    with pytest.raises(InputError, match="psnr has no option strict; it has rounding, color"):
         create("psnr", strict=True)
     with pytest.raises(InputError, match=r"known are 0\.1, 0\.0"):
         create("lpips-alex", version="1")
+    with pytest.raises(InputError, match="unknown rounding 'up'; known are nearest, down, none"):
+        create("l1", rounding="up")
+    for name in ("psnr", "ssim", "l1"):
+        with pytest.raises(InputError, match="unknown color 'gray'; known are rgb, mean, grey"):
+            create(name, color="gray")
     with pytest.raises(InputError, match="not asked for: ssim"):
         Scores(["psnr"], {"ssim": {"window": "gaussian"}})
 
@@ -211,6 +221,109 @@ def test_protocols_say_what_was_chosen() -> None:
     assert create("ssim", window="gaussian").protocol["sigma"] == 1.5
     assert create("lpips-vgg").protocol["version"] == "0.1"
     assert "299" in create("fid").protocol["resize"]
+
+
+def test_settings_that_are_not_ours_stand_in_the_protocol() -> None:
+    assert "rounding" not in create("psnr").protocol
+    cut = create("psnr", rounding="down", color="grey", offset_db=1.0)
+    assert cut.protocol["rounding"] == "down to one of 256 values"
+    assert cut.protocol["color"] == "grey: 0.2125 R + 0.7154 G + 0.0721 B"
+    assert cut.protocol["offset_db"] == 1
+    assert "floor" not in cut.protocol
+    assert create("l1", rounding="none").protocol["rounded_to_8_bit"] is False
+    assert create("ssim", border="zeros").protocol["border"] == "zeros"
+    with pytest.raises(InputError, match="same protocol"):
+        create("psnr").merge(create("psnr", rounding="down"))
+
+
+def test_metrics_on_one_network_share_one_pass(
+    pictures: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composite, image = pictures
+    names = ["psnr", "sqz-distance", "sqz-frechet", "sqz-kernel"]
+    alone = {name: create(name) for name in names}
+    values = {name: metric.update(composite, image) for name, metric in alone.items()}
+    passes = []
+    forward = SqueezeFeatures.forward
+    monkeypatch.setattr(SqueezeFeatures, "forward", lambda self, x: passes.append(len(x)) or forward(self, x))
+    together = {name: create(name) for name in names}
+    found = update_all(together, composite, image)
+    assert passes == [4, 4], "one pass over the composites, one over the images"
+    for name in names:
+        assert torch.equal(found[name], values[name]) if METRICS[name].per_image else found[name] is None
+        both = [quiet(m[name]) if name == "sqz-frechet" else m[name].compute() for m in (alone, together)]
+        assert both[0] == both[1]
+    broken = composite.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="finite"):
+        update_all(together, broken, image)
+    assert {metric.num_images for metric in together.values()} == {4}
+
+
+def test_one_batch_may_be_rounded_in_several_ways(pictures: tuple[Tensor, Tensor]) -> None:
+    composite, image = pictures
+    metrics = {way: create("l1", rounding=way) for way in ("nearest", "down", "none")}
+    found = update_all(metrics, composite, image)
+    for way, values in found.items():
+        expected = l1(quantised(composite, way), quantised(image, way))
+        torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-6)  # 8 bits in float64 and in float32
+    assert len({round(values.sum().item(), 9) for values in found.values()}) == 3
+
+
+def test_few_images_are_named_by_the_kernel_distances_too(pictures: tuple[Tensor, Tensor]) -> None:
+    metric = create("sqz-kernel")
+    metric.update(*pictures)
+    assert metric.note == "N=4 < 100: unbiased, but another set of photos may tell otherwise"
+    for _ in range(24):
+        metric.update(*pictures)
+    assert metric.note == "N=100"
+
+
+def test_the_scores_of_our_network_do_not_drift() -> None:
+    """Numbers of this version on a picture from a formula: stored scores stay comparable as long as they come out."""
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(56.0), indexing="ij")
+    image = torch.stack([0.5 + 0.4 * torch.sin(x / 5), 0.5 + 0.4 * torch.cos(y / 7), (x * y) / 2600])[None].clamp(0, 1)
+    composite = image.clone()
+    composite[..., 10:30, 15:40] = 0.4
+    values = {name: create(name).update(composite, image) for name in ("psnr", "ssim", "l1", "sqz-distance")}
+    # 1e-4: float32 convolutions of other machines; the pixel scores are float64
+    assert {name: value.item() for name, value in values.items()} == pytest.approx(DRIFT, rel=1e-4)
+
+
+def test_fid_refuses_too_few_images_and_kid_does_not(
+    nowhere: Path,
+    tmp_path: Path,
+    publish: Callable[[str, Path], None],
+    pictures: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both on one pass of a stand-in network, kid against a loop over pairs of images."""
+
+    class Standin(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            passes.append(len(image))
+            return image.mean(dim=(2, 3)).repeat(1, 2048 // 3 + 1)[:, :2048] * torch.linspace(0, 2, 2048)
+
+    passes: list[int] = []
+    monkeypatch.setattr(scores_module, "_inception", lambda path: Standin())
+    composite, image = pictures
+    metrics = {name: create(name) for name in ("fid", "kid")}
+    update_all(metrics, composite, image)
+    assert passes == [4, 4]
+    with pytest.raises(InputError, match=r"fid needs at least 100 images to mean anything; got 4. Score more, or look"):
+        metrics["fid"].compute()
+    x, y = (Standin()(to_8bit(picture)).double() for picture in (composite, image))
+    total = 0.0
+    for i in range(4):
+        for j in range(4):
+            inside = ((x[i] @ x[j] / 2048 + 1) ** 3 + (y[i] @ y[j] / 2048 + 1) ** 3) / 12 if i != j else 0.0
+            total += float(inside - 2 * (x[i] @ y[j] / 2048 + 1) ** 3 / 16)
+    assert metrics["kid"].compute() == pytest.approx(1000 * total, rel=1e-4)  # float32 features
+    monkeypatch.setattr(scores_module, "frechet_distance", lambda *_: 7.0)  # roots of 2048 x 2048 take long
+    few = create("fid", fewest=4)
+    few.update(composite, image)
+    with pytest.warns(UserWarning, match="N=4 < 2048 features"):
+        assert few.compute() == 7.0
 
 
 def test_fid_with_its_file(

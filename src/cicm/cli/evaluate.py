@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import BANDS, InputError
+from cicm.evaluation.presets import DEFAULT, PRESETS, Preset, preset_of
 
 if TYPE_CHECKING:
     from cicm.data.pairs import Pair
@@ -37,7 +38,9 @@ EXAMPLES = """examples:
   cicm evaluate mean --images photos --masks masks --pairs list.csv --bands 40-60 --metrics psnr,ssim
   cicm evaluate --images photos --masks masks --save-pairs list.csv           (make the list, score nothing)
   cicm evaluate --compare plain-0.json,plain-1.json memory-0.json,memory-1.json       (seeds of A, seeds of B)
-  cicm evaluate --table telea.json memory.json --markdown
+  cicm evaluate --table telea.json memory.json --markdown --intervals
+  cicm evaluate default --images photos --masks masks --protocol misf     (as another project measures)
+  cicm evaluate --protocol misf --explain                                 (and how it does)
 """
 
 
@@ -65,6 +68,13 @@ def build_parser() -> ArgumentParser:
     add("--bands", nargs="+", type=str, metavar="BAND", help=f"some of {', '.join(BANDS)}; default all")
     add("--limit", type=int, metavar="N", help="at most N photos of each size, evenly spread over the list")
     add("--metrics", nargs="+", type=str, metavar="NAME", help="default all; those without weights say what they need")
+    add(
+        "--protocol",
+        type=str,
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"whose definitions of the metrics: {', '.join(PRESETS)}; --explain tells them",
+    )
     add("--raw", action="store_true", help="score a model's or folder's own pixels around the hole too")
     add("--batch-size", type=int, default=8, metavar="N", help="pictures at once")
     add("--device", type=str, default="auto", help="auto, cpu or cuda; for models")
@@ -74,6 +84,7 @@ def build_parser() -> ArgumentParser:
     add("--grid", type=str, metavar="PNG", help="write pictures: photo, corrupted, each method")
     add("--grid-photos", type=int, default=3, metavar="N", help="photos of each size in the grid")
     add("--overwrite", action="store_true", help="replace output files that are there")
+    add("--intervals", action="store_true", help="print the interval behind each mean, 95 %% bootstrap over images")
     add("--markdown", action="store_true", help="print tables in Markdown")
     add("--explain", action="store_true", help="print the protocol: how every number is measured")
     add("--compare", nargs=2, type=str, metavar=("A", "B"), help="FILE.json[:METHOD] twice; several seeds with commas")
@@ -90,6 +101,8 @@ def main(argv: Sequence[str]) -> int:
     options = parse(build_parser(), argv)
     if (options.compare or options.table) and (options.methods or (options.compare and options.table)):
         raise InputError("--compare and --table read files of records and score nothing; leave the methods out.")
+    if (options.compare or options.table) and options.protocol != DEFAULT:
+        raise InputError("--protocol says how methods are scored; files of records have been. Leave it out.")
     if options.compare:
         return _compare(options)
     if options.table:
@@ -111,16 +124,22 @@ def _compare(options: Namespace) -> int:
 
 def _table(options: Namespace) -> int:
     from cicm.evaluation.records import Evaluation
-    from cicm.evaluation.tables import table
+    from cicm.evaluation.tables import notes, table
 
     evaluation = Evaluation.join(Evaluation.load(path) for path in options.table)
-    _print(table(evaluation), options.markdown)
+    _print(table(evaluation, intervals=options.intervals), options.markdown)
+    for note in notes(evaluation):
+        print(note)
     if options.explain:
         print(f"\n{evaluation.protocol.explain()}")
     return 0
 
 
 def _score(options: Namespace) -> int:
+    preset = preset_of(options.protocol)
+    if options.explain and not (options.methods or options.images):
+        print(preset.explain())
+        return 0
     if not (options.methods or options.save_pairs or options.explain):
         raise InputError("name a method to score, as telea, default or a folder of results. See cicm evaluate --help.")
     if not options.images:
@@ -135,7 +154,6 @@ def _score(options: Namespace) -> int:
     from cicm.evaluation.records import check_output, images_path
     from cicm.evaluation.running import evaluate, make_plan, make_protocol
     from cicm.evaluation.tables import notes, table
-    from cicm.metrics import METRICS
 
     for path, ending in ((options.output, ".json"), (options.grid, ".png"), (options.save_pairs, ".csv")):
         if path:
@@ -146,7 +164,7 @@ def _score(options: Namespace) -> int:
         raise InputError("-o and --grid hold what a method did; name one.")
     if options.grid and options.grid_photos < 1:
         raise InputError(f"--grid-photos must be at least 1; got {options.grid_photos}.")
-    metrics = _split(options.metrics) or list(METRICS)
+    metrics = _split(options.metrics) or preset.names
 
     invert = _inverted(options)
     pairs = _pairs(options, invert)
@@ -166,7 +184,7 @@ def _score(options: Namespace) -> int:
     _tell(plan)
     if not methods:
         if options.explain:
-            print(make_protocol(plan, metrics).explain())
+            print(make_protocol(plan, metrics, preset=preset).explain())
         return 0
     with _progress(len(methods) * len(plan.pairs)) as progress:
         evaluation, rows = evaluate(
@@ -175,18 +193,21 @@ def _score(options: Namespace) -> int:
             metrics,
             batch_size=options.batch_size,
             grid_photos=options.grid_photos if options.grid else 0,
+            preset=preset,
             progress=progress,
         )
     written = evaluation.save(options.output, overwrite=options.overwrite) if options.output else []
     if options.grid:
         save_grid(options.grid, rows, overwrite=options.overwrite)
         written.append(Path(options.grid))
-    _print(table(evaluation), options.markdown)
+    _print(table(evaluation, intervals=options.intervals), options.markdown)
     for note in notes(evaluation):
         print(note)
-    _tell_missing(metrics)
+    _tell_missing(metrics, preset)
     if options.explain:
         print(f"\n{evaluation.protocol.explain()}")
+        if preset.name != DEFAULT:
+            print(f"\n{preset.explain()}")
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
     return 0
@@ -270,12 +291,12 @@ def _tell(plan: Plan) -> None:
         print(f"{group}: {photos} photos, bands {', '.join(cell.band for cell in cells)}", file=sys.stderr)
 
 
-def _tell_missing(metrics: Sequence[str]) -> None:
+def _tell_missing(metrics: Sequence[str], preset: Preset) -> None:
     """What to do about the metrics that the table calls n/a."""
-    from cicm.metrics import create
-
     for name in metrics:
-        if reason := create(name).available():
+        if name in preset.absent:
+            print(f"n/a: {name} as in {preset.name}: {preset.absent[name]}", file=sys.stderr)
+        elif reason := preset.create(name).available():
             print(f"n/a: {reason}", file=sys.stderr)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cicm.conventions import InputError
 from cicm.evaluation.intervals import interval as interval_of
+from cicm.evaluation.protocol import remedy
 from cicm.evaluation.records import Evaluation
 from cicm.metrics import METRICS
 
@@ -71,7 +72,7 @@ def compare(first: Sequence[Run], second: Sequence[Run]) -> list[Comparison]:
         if differences := runs[0][0].protocol.differences(evaluation.protocol):
             raise InputError(
                 f"{runs[0][1]!r} and {method!r} were not scored on the same terms: {'; '.join(differences)}. "
-                "Score both with the same list (--pairs) and options."
+                f"{remedy(runs[0][0].protocol, evaluation.protocol)}"
             )
     scores = [_image_scores(*run) for run in runs]
     wholes = [_set_scores(*run) for run in runs]

@@ -10,6 +10,7 @@ from cicm.evaluation.intervals import LEVEL, RESAMPLES, SEED
 COMPOSITE = "composite: the method's pixels in the hole, the photo's own pixels around it"
 RAW = "raw: the method's picture as it is, also outside the hole"
 ROUNDING = "clamped to [0, 1], rounded to 8 bit, RGB"
+ROUNDING_OF_METRIC = "clamped to [0, 1], then as each metric says; where it says nothing, rounded to 8 bit"
 SIZES = {
     "crop": "each photo's centre at the size that the list says, cut out; no photo is resized",
     "reduce": "each photo's centre at the size that the list says, after reducing it to just cover that",
@@ -37,6 +38,8 @@ class Protocol:
         num_pairs: rows of that list.
         num_images: different photos in it.
         interval: how the intervals were made.
+        name: whose definitions these are, see `cicm.evaluation.presets`.
+        source: where those were read; told, but no reason to call two protocols different.
         meanings: name of a metric -> what it is, in words; told, but no reason to call two protocols different.
         software: versions; likewise.
     """
@@ -53,6 +56,8 @@ class Protocol:
     num_pairs: int
     num_images: int
     interval: str = INTERVAL
+    name: str = "cicm"
+    source: str = field(default="", compare=False)
     meanings: dict[str, str] = field(default_factory=dict, compare=False)
     software: dict[str, str] = field(default_factory=dict, compare=False)
 
@@ -83,3 +88,17 @@ class Protocol:
             else:
                 lines.append(f"{label}: {', '.join(value) if isinstance(value, tuple) else value}")
         return "\n".join(lines)
+
+
+def remedy(first: Protocol, second: Protocol) -> str:
+    """What to do about two protocols that differ.
+
+    Example:
+        >>> import dataclasses
+        >>> ours = Protocol("", (), {}, "", "", {}, "", "", "", 0, 0)
+        >>> remedy(ours, dataclasses.replace(ours, name="misf"))
+        'Score both again with --protocol cicm, or both with --protocol misf.'
+    """
+    if first.name != second.name:
+        return f"Score both again with --protocol {first.name}, or both with --protocol {second.name}."
+    return "Score both again with the same options and the same list (--pairs)."

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from cicm.conventions import InputError
-from cicm.evaluation.protocol import Protocol
+from cicm.evaluation.protocol import Protocol, remedy
 
 FORMAT = "cicm-evaluation-1"
 MAX_JSON_BYTES = 16 * 2**20
@@ -111,7 +111,7 @@ class Evaluation:
             if differences := first.protocol.differences(record.protocol):
                 raise InputError(
                     f"records of {first.method!r} and {record.method!r} were measured differently and can't share a "
-                    f"table: {'; '.join(differences)}. Score both again with the same options."
+                    f"table: {'; '.join(differences)}. {remedy(first.protocol, record.protocol)}"
                 )
             cell = (record.method, record.group, record.band, record.metric)
             if cell in cells:
@@ -178,6 +178,8 @@ class Evaluation:
         _same_keys(content, {"format", "protocol", "images", "records"}, f"{path}")
         if not isinstance(content["records"], list):
             raise InputError(f"{path}: records must be a list; got {type(content['records']).__name__}.")
+        if isinstance(content["protocol"], dict):  # files from before protocols had names
+            content["protocol"] = {"name": "cicm", "source": "", **content["protocol"]}
         protocol = _strict(Protocol, content["protocol"], f"{path}: protocol")
         records = tuple(
             _strict(Record, row, f"{path}: record {number}", protocol=protocol)

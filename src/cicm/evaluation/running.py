@@ -20,10 +20,11 @@ from cicm.data.pairs import GENERATED, Pair, pairs_hash
 from cicm.evaluation.grid import GridRow, chosen
 from cicm.evaluation.intervals import interval
 from cicm.evaluation.methods import Method, to_array
-from cicm.evaluation.protocol import COMPOSITE, RAW, ROUNDING, SIZES, Protocol
+from cicm.evaluation.presets import DEFAULT, PRESETS, Preset
+from cicm.evaluation.protocol import COMPOSITE, RAW, ROUNDING, ROUNDING_OF_METRIC, SIZES, Protocol
 from cicm.evaluation.provenance import commit, hardware, software
 from cicm.evaluation.records import Evaluation, ImageScores, Record
-from cicm.metrics import METRICS, Running, create, to_8bit
+from cicm.metrics import METRICS, Running, quantised, update_all
 from cicm.metrics.published import find, published
 
 Progress = Callable[[str, int], None]
@@ -122,7 +123,14 @@ def make_plan(
     return Plan(Path(images), None if masks is None else Path(masks), tuple(kept), fit, invert)
 
 
-def make_protocol(plan: Plan, metrics: Sequence[str], *, raw: bool = False, pixels_sha256: str = "") -> Protocol:
+def make_protocol(
+    plan: Plan,
+    metrics: Sequence[str],
+    *,
+    raw: bool = False,
+    pixels_sha256: str = "",
+    preset: Preset = PRESETS[DEFAULT],
+) -> Protocol:
     """The protocol of a plan; the hash of the pixels is known after a run."""
     painted = sum(pair.mask.startswith(GENERATED) for pair in plan.pairs)
     from_files = len(plan.pairs) - painted
@@ -138,25 +146,29 @@ def make_protocol(plan: Plan, metrics: Sequence[str], *, raw: bool = False, pixe
             if any(pair.band == band for pair in plan.pairs)
         },
         scored=RAW if raw else COMPOSITE,
-        rounding=ROUNDING,
-        metrics={name: _settings(name) for name in metrics},
+        rounding=ROUNDING if preset.name == DEFAULT else ROUNDING_OF_METRIC,
+        metrics={name: _settings(name, preset) for name in metrics},
         masks=f"one hole per row of a fixed list; {', '.join(sources)}",
         pairs_sha256=pairs_hash(plan.pairs),
         pixels_sha256=pixels_sha256,
         num_pairs=len(plan.pairs),
         num_images=len({pair.image for pair in plan.pairs}),
+        name=preset.name,
+        source=preset.source,
         meanings={name: METRICS[name].explain for name in metrics},
         software=software(),
     )
 
 
-def _settings(name: str) -> str:
+def _settings(name: str, preset: Preset) -> str:
     """The settings of a metric as one line that stays the same as long as they do."""
+    if name in preset.absent:
+        return f"not here: {preset.absent[name]}"
     settings = {
         key.replace("_", " "): f"{value:g}"
         if isinstance(value, int | float)
         else str(value)  # 100 and 100.0 are one setting
-        for key, value in create(name).protocol.items()
+        for key, value in preset.create(name).protocol.items()
         if key != "rounded_to_8_bit"  # stands in the protocol itself
     }
     return "; ".join(f"{key}: {settings[key]}" for key in sorted(settings))
@@ -181,6 +193,7 @@ def evaluate(
     *,
     batch_size: int = 8,
     grid_photos: int = 0,
+    preset: Preset = PRESETS[DEFAULT],
     progress: Progress = lambda text, images: None,
 ) -> tuple[Evaluation, list[GridRow]]:
     """Score methods on the same pairs.
@@ -188,9 +201,10 @@ def evaluate(
     Args:
         methods: with different names; all raw or none.
         plan: what to score.
-        metrics: names from `cicm.metrics.METRICS`.
+        metrics: names from `cicm.metrics.METRICS` that the preset has.
         batch_size: pictures at once; changes speed and memory alone.
         grid_photos: photos of each size group to keep pictures of.
+        preset: how the metrics are defined.
         progress: called after each batch.
 
     Returns:
@@ -199,7 +213,7 @@ def evaluate(
     Raises:
         InputError: an unknown metric, two methods of one name, files missing or unreadable.
     """
-    _check(methods, metrics, batch_size)
+    _check(methods, metrics, batch_size, preset)
     for method in methods:
         method.prepare(plan.pairs)
     code = commit()  # before the run, not after it: the files may change meanwhile
@@ -210,14 +224,13 @@ def evaluate(
     for method in methods:
         for cell in plan.cells:
             scores = results[method.name, cell.group, cell.band] = _Scores()
-            running = _available(metrics, scores)
+            running = _available(metrics, scores, preset)
             for pairs, image, hole in _batches(plan, cell, batch_size):
                 if method is methods[0]:
                     digest.update(pixels(image, hole))
                 filled = _fill(method, image, hole, pairs, scores)
                 scored = filled.to(method.device), image.to(method.device)
-                for name, metric in running.items():
-                    values = metric.update(*scored)
+                for name, values in update_all(running, *scored).items():
                     if values is not None:
                         scores.by_image.setdefault(name, []).extend(values.tolist())
                 scores.missing += hole.mean(dim=(1, 2, 3), dtype=torch.float64).tolist()
@@ -227,13 +240,13 @@ def evaluate(
                         row.filled[method.name] = to_array(filled[index])
                 progress(f"{method.name} {cell.group} {cell.band}", len(pairs))
             _compute(running, scores)
-    protocol = make_protocol(plan, metrics, raw=methods[0].raw, pixels_sha256=digest.hexdigest())
+    protocol = make_protocol(plan, metrics, raw=methods[0].raw, pixels_sha256=digest.hexdigest(), preset=preset)
     order = {name: position for position, name in enumerate(dict.fromkeys(pair.image for pair in plan.pairs))}
     by_photo = [rows[pair] for pair in sorted(rows, key=lambda pair: order[pair.image])]
     return _collect(methods, plan, metrics, results, protocol, code), by_photo
 
 
-def _check(methods: Sequence[Method], metrics: Sequence[str], batch_size: int) -> None:
+def _check(methods: Sequence[Method], metrics: Sequence[str], batch_size: int, preset: Preset) -> None:
     names = [method.name for method in methods]
     if not methods or len(set(names)) < len(names):
         raise InputError(
@@ -245,15 +258,21 @@ def _check(methods: Sequence[Method], metrics: Sequence[str], batch_size: int) -
         )
     if not metrics or (unknown := [name for name in metrics if name not in METRICS]):
         raise InputError(f"the metrics are {', '.join(METRICS)}; got {', '.join(unknown) if metrics else 'none'}.")
+    if foreign := [name for name in metrics if name not in preset.names]:
+        raise InputError(
+            f"the protocol {preset.name} has {', '.join(preset.names)}; got {', '.join(foreign)}. Leave it out, or use "
+            f"--protocol {DEFAULT}."
+        )
     if len(set(metrics)) < len(metrics):
         raise InputError(f"each metric once; got {', '.join(metrics)}.")
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1; got {batch_size}.")
 
 
-def _available(metrics: Sequence[str], scores: _Scores) -> dict[str, Running]:
+def _available(metrics: Sequence[str], scores: _Scores, preset: Preset) -> dict[str, Running]:
     """Fresh metrics; those that can't be measured leave their reason in `scores`."""
-    running = {name: create(name) for name in metrics}
+    scores.reasons |= {name: preset.absent[name] for name in metrics if name in preset.absent}
+    running = {name: preset.create(name) for name in metrics if name not in preset.absent}
     for name, metric in running.items():
         if (reason := metric.available()) is not None:
             absent = [published(weights) for weights in METRICS[name].needs]
@@ -288,7 +307,7 @@ def _batches(plan: Plan, cell: Cell, batch_size: int) -> Iterator[tuple[tuple[Pa
 
 
 def _fill(method: Method, image: Tensor, hole: Tensor, pairs: Sequence[Pair], scores: _Scores) -> Tensor:
-    """The picture that is scored, on the CPU in 8-bit steps; adds the time that the method took."""
+    """The picture that is scored, on the CPU, clamped to [0, 1]; adds the time that the method took."""
     corrupted = image * (1 - hole)
     at_home = corrupted.to(method.device), hole.to(method.device)
     _wait(method.device)
@@ -297,7 +316,7 @@ def _fill(method: Method, image: Tensor, hole: Tensor, pairs: Sequence[Pair], sc
     _wait(method.device)
     scores.seconds += time.perf_counter() - start
     assert filled.shape == image.shape, f"{method.name} gave {tuple(filled.shape)} for {tuple(image.shape)}"
-    filled = to_8bit(filled.cpu())
+    filled = quantised(filled.cpu(), "none")  # the metrics round, each in its own way
     assert method.raw or torch.equal(filled * (1 - hole), corrupted), f"{method.name} changed known pixels"
     return filled
 

@@ -12,7 +12,7 @@ from cicm.evaluation.compare import Comparison
 from cicm.evaluation.records import Evaluation, Record
 from cicm.metrics import METRICS
 
-DIGITS = {"psnr": 2, "l1": 3, "sqz-frechet": 2, "sqz-kernel": 2, "fid": 2}
+DIGITS = {"psnr": 2, "l1": 3, "sqz-frechet": 2, "sqz-kernel": 2, "fid": 2, "kid": 2}
 MISSING = "n/a: "
 REASON = 14  # characters of the narrowest column with a reason in it
 ARROW = {"higher": "↑", "lower": "↓"}
@@ -108,10 +108,16 @@ def title(metric: str) -> str:
     return " ".join(part for part in (metric, f"[{entry.unit}]" if entry.unit else "", ARROW[entry.better]) if part)
 
 
-def table(evaluation: Evaluation) -> Grid:
+def table(evaluation: Evaluation, *, intervals: bool = False) -> Grid:
     """One row per size group, band and method, methods beside each other; one column per metric.
 
     A metric without any value tells the reason once, at the top of its column, and says n/a below.
+
+    Args:
+        evaluation: what to show.
+        intervals: put the interval behind each mean, and the number of images behind each score of a set. Intervals of
+            two methods that overlap do not say that the methods are alike: all methods share the photos, and their
+            differences vary by far less. `compare` looks at those.
     """
     records = {(r.group, r.band, r.method, r.metric): r for r in evaluation.records}
     metrics = list(dict.fromkeys(r.metric for r in evaluation.records))
@@ -120,7 +126,7 @@ def table(evaluation: Evaluation) -> Grid:
         for method in evaluation.methods:
             found = [records.get((group, band, method, metric)) for metric in metrics]
             if any(found):
-                rows.append([group, band, method, *(_cell(record) for record in found)])
+                rows.append([group, band, method, *(_cell(record, intervals) for record in found)])
     for column in range(3, 3 + len(metrics)):
         if rows[0][column].startswith(MISSING) and len({row[column] for row in rows}) == 1:
             for row in rows[1:]:
@@ -128,12 +134,18 @@ def table(evaluation: Evaluation) -> Grid:
     return Grid(["size", "band", "method", *map(title, metrics)], rows, labels=3)
 
 
-def _cell(record: Record | None) -> str:
+def _cell(record: Record | None, intervals: bool) -> str:
     if record is None:
         return "not scored"
     if record.value is None:
         return missing(record.reason or "")
-    return number(record.metric, record.value)
+    text = number(record.metric, record.value)
+    if not intervals:
+        return text
+    if record.interval is None:  # of a whole set, or of one image
+        return f"{text} (N={record.n})"
+    low, high = (number(record.metric, end) for end in record.interval)
+    return f"{text} [{low}, {high}]"
 
 
 def notes(evaluation: Evaluation) -> list[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cicm.metrics.lpips import load_lpips as load_lpips
     from cicm.metrics.pixels import l1 as l1
     from cicm.metrics.pixels import psnr as psnr
+    from cicm.metrics.pixels import quantised as quantised
     from cicm.metrics.pixels import ssim as ssim
     from cicm.metrics.pixels import to_8bit as to_8bit
     from cicm.metrics.published import PUBLISHED as PUBLISHED
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cicm.metrics.scores import Running as Running
     from cicm.metrics.scores import Scores as Scores
     from cicm.metrics.scores import create as create
+    from cicm.metrics.scores import update_all as update_all
     from cicm.metrics.squeeze import SqueezeFeatures as SqueezeFeatures
     from cicm.metrics.squeeze import load_squeeze_features as load_squeeze_features
     from cicm.metrics.squeeze import sqz_distance as sqz_distance
@@ -46,10 +48,10 @@ _HOME = {
     **dict.fromkeys(["FrechetStatistics", "frechet_distance", "kernel_distance"], "frechet"),
     **dict.fromkeys(["FidInception", "load_inception"], "inception"),
     **dict.fromkeys(["LPIPS", "load_lpips"], "lpips"),
-    **dict.fromkeys(["l1", "psnr", "ssim", "to_8bit"], "pixels"),
+    **dict.fromkeys(["l1", "psnr", "quantised", "ssim", "to_8bit"], "pixels"),
     **dict.fromkeys(["PUBLISHED", "MissingWeights"], "published"),
     **dict.fromkeys(["PerImageValues", "bootstrap_interval"], "running"),
-    **dict.fromkeys(["METRICS", "Metric", "Running", "Scores", "create"], "scores"),
+    **dict.fromkeys(["METRICS", "Metric", "Running", "Scores", "create", "update_all"], "scores"),
     **dict.fromkeys(["SqueezeFeatures", "load_squeeze_features", "sqz_distance"], "squeeze"),
 }
 

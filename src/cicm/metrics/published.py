@@ -130,7 +130,7 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
             num_bytes=95_628_359,
             licence="Apache-2.0",
-            used_by=("fid",),
+            used_by=("fid", "kid"),
             origin="TensorFlow's Inception v3 of 2015-12-05 as ported by pytorch-fid",
         ),
     )

@@ -7,6 +7,7 @@ with any.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -75,6 +76,18 @@ def sqz_distance(
         (B,) in [0, 2]: 0 for identical images, 2 minus twice the mean cosine of the features; these are not negative.
         Symmetric; differentiable.
     """
-    maps = zip(features(composite), features(image), strict=True)
-    layers = [(unit(x) - unit(y)).square().sum(dim=1).mean(dim=(1, 2)) for x, y in maps]
+    return map_distance(features(composite), features(image))
+
+
+def map_distance(composite: Sequence[Tensor], image: Sequence[Tensor]) -> Float[Tensor, "B"]:
+    """`sqz_distance` of maps that are there already.
+
+    Args:
+        composite: L maps (B, C_l, h_l, w_l) of the repaired images.
+        image: the maps of the complete pictures, of the same shapes.
+
+    Returns:
+        (B,) in [0, 2].
+    """
+    layers = [(unit(x) - unit(y)).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(composite, image, strict=True)]
     return torch.stack(layers).mean(dim=0)
