@@ -105,7 +105,7 @@ def test_names_at_the_top_are_found_where_they_live() -> None:
     for name in cicm.__all__:
         if name != "__version__":
             assert getattr(cicm, name).__name__ == name
-    with pytest.raises(AttributeError, match="it offers ContextMemory"):
+    with pytest.raises(AttributeError, match="it offers .*ContextMemory"):
         cicm.Nothing  # noqa: B018
 
 
@@ -198,7 +198,8 @@ def test_everything_public_has_a_docstring(root: Path, room: str) -> None:
     for path in sorted((root / "src" / "cicm" / room).glob("*.py")):
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), path
-        holders = [("", tree), *((n.name + ".", n) for n in ast.walk(tree) if isinstance(n, ast.ClassDef))]
+        classes = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+        holders = [("", tree), *((n.name + ".", n) for n in classes)]
         for prefix, holder in holders:
             for node in holder.body:
                 if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
