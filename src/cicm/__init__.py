@@ -18,12 +18,14 @@ _HOMES = {
     "MemoryConfig": "cicm.memory",
     "MemoryInpainter": "cicm.assembly",
     "Inpainter": "cicm.inference",
+    "Attached": "cicm.assembly",
+    "attach": "cicm.assembly",
 }
 
-__all__ = ["ContextMemory", "Inpainter", "MemoryConfig", "MemoryInpainter", "__version__"]
+__all__ = ["Attached", "ContextMemory", "Inpainter", "MemoryConfig", "MemoryInpainter", "__version__", "attach"]
 
 if TYPE_CHECKING:
-    from cicm.assembly import MemoryInpainter
+    from cicm.assembly import Attached, MemoryInpainter, attach
     from cicm.inference import Inpainter
     from cicm.memory import ContextMemory, MemoryConfig
 

@@ -28,6 +28,22 @@ class Inpainting(NamedTuple):
     reads: dict[str, list[MemoryRead]]
 
 
+def needs_hole(memory: ContextMemory) -> bool:
+    """Whether a read of this memory looks at the hole."""
+    return memory.config.ratio == "true" or memory.needs_complete
+
+
+def look_up(memory: ContextMemory, features: Float[Tensor, "B C h w"], hole: Tensor | None) -> MemoryRead:
+    """Read a memory and tell it of the hole what it needs to know; `hole` may be None where it `needs_hole` not."""
+    true = complete = None
+    if needs_hole(memory):
+        assert hole is not None
+        share = missing_share(hole, (features.shape[-2], features.shape[-1]))
+        true = share.reshape(-1) if memory.config.ratio == "true" else None
+        complete = complete_cells(share, memory.config.complete_tolerance)
+    return memory.read(features, true, complete)
+
+
 class MemoryInpainter(nn.Module):
     """A network and a memory for each site named; none at all makes it the network alone.
 
@@ -73,13 +89,7 @@ class MemoryInpainter(nn.Module):
         def edit(site: str, features: Tensor) -> Tensor:
             if site not in reads:
                 return features
-            memory = self.memories[site]
-            true = complete = None
-            if memory.config.ratio == "true" or memory.needs_complete:  # type: ignore[union-attr]
-                share = missing_share(hole, (features.shape[-2], features.shape[-1]))
-                true = share.reshape(-1) if memory.config.ratio == "true" else None  # type: ignore[union-attr]
-                complete = complete_cells(share, memory.config.complete_tolerance)  # type: ignore[union-attr, arg-type]
-            found = memory.read(features, true, complete)  # type: ignore[operator]
+            found = look_up(self.memories[site], features, hole)  # type: ignore[arg-type]
             reads[site].append(found)
             return found.features
 

@@ -13,6 +13,22 @@ from cicm.ops.similarity import Similarity, compared
 
 STARVED = 0.01
 """A set or a context starves when its mass is below this share of an even one."""
+MOST_REGIONS = 20_000
+"""A few times L * K; more regions only make k-means slower."""
+
+
+def thinned(regions: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
+    """At most `MOST_REGIONS` of the regions, evenly spaced."""
+    return regions[:: max(1, -(-len(regions) // MOST_REGIONS))]
+
+
+def generator_for(seed: int, step: int, place: int) -> torch.Generator:
+    """A generator that depends on the seed, the step and the memory's place among the sites alone.
+
+    No state of it need be saved, and every rank gets the same one.
+    """
+    mixed = (seed * 1_000_003 + step) * 101 + place
+    return torch.Generator().manual_seed(mixed % 2**63)
 
 
 def spread_out(

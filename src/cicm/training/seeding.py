@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cicm.memory.seeding import generator_for, thinned
 from cicm.training.distributed import gather_regions
 from cicm.training.run import Run, on_device
 from cicm.training.schedule import due
 from cicm.training.step import Part, complete_regions, part_of, split
-
-MOST_SEEDING_REGIONS = 20_000  # a few times L * K; more only makes k-means slower
 
 
 @torch.no_grad()
@@ -29,10 +28,8 @@ def seed_memories(run: Run) -> None:
         for site in waiting:  # gathered batch by batch, so that the order is that of the whole batches
             found[site].append(gather_regions(complete_regions(parts, site)))
     for place, site in enumerate(waiting):
-        regions = torch.cat(found[site])
-        stride = max(1, -(-len(regions) // MOST_SEEDING_REGIONS))
-        generator = _generator(run, place)
-        run.players.bare.memories[site].seed_(regions[::stride], generator)  # type: ignore[operator]
+        regions = thinned(torch.cat(found[site]))
+        run.players.bare.memories[site].seed_(regions, _generator(run, place))  # type: ignore[operator]
 
 
 def reseed_when_due(run: Run, parts: list[Part]) -> None:
@@ -48,6 +45,4 @@ def reseed_when_due(run: Run, parts: list[Part]) -> None:
 
 
 def _generator(run: Run, place: int) -> torch.Generator:
-    """A generator that depends on the seed, the step and the memory alone, so that no state of it need be saved."""
-    mixed = (run.config.training.seed * 1_000_003 + run.step) * 101 + place
-    return torch.Generator().manual_seed(mixed % 2**63)
+    return generator_for(run.config.training.seed, run.step, place)

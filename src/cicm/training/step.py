@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cicm.assembly import Inpainting, MemoryInpainter
-from cicm.memory import MemoryRead, MemoryState, pixel_ratio, ratio_error
+from cicm.assembly.terms import ratio_term, similarity_terms
+from cicm.memory import MemoryRead, MemoryState, pixel_ratio
 from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
@@ -130,16 +131,15 @@ def own_terms(
     image, hole = batch["image"], batch["hole"]
     look: dict[str, Any] = {"norm": objective.norm, "hole_weight": objective.hole_weight}
     terms = {"inpaint": reconstruction(output.prediction.image, image, hole, **look)}
-    errors = []
-    for visits in output.reads.values():
-        size: tuple[int, int] = tuple(visits[0].features.shape[-2:])  # type: ignore[assignment]
+
+    def target(size: tuple[int, int]) -> Tensor:
         if objective.ratio_target == "share":
-            target = missing_share(hole, size).reshape(-1)
-        else:
-            target = pixel_ratio(image * (1 - hole), image, size)
-        errors += [ratio_error(read.ratio, target, reduction=objective.ratio_reduction) for read in visits]
-    if errors:
-        terms["ratio"] = torch.stack(errors).mean() * (portions if objective.ratio_reduction == "sum" else 1)
+            return missing_share(hole, size).reshape(-1)
+        return pixel_ratio(image * (1 - hole), image, size)
+
+    ratio = ratio_term(output.reads, target, objective.ratio_reduction)
+    if ratio is not None:
+        terms["ratio"] = ratio * (portions if objective.ratio_reduction == "sum" else 1)
     if objective.sections:
         seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share)
         for section in objective.sections:
@@ -158,19 +158,15 @@ def memory_terms(
     model: MemoryInpainter, parts: Sequence[Part], objective: ObjectiveConfig
 ) -> tuple[dict[str, Tensor], dict[str, MemoryState]]:
     """`inter` and `intra` (Eq. 8), means over the seeded memories, and the states that they were taken from."""
-    states: dict[str, MemoryState] = {}
-    inter, intra = [], []
-    for site, memory in model.memories.items():
-        if not memory.seeded:  # it offers nothing yet, and what would be injected into nothing says nothing
-            continue
-        reads, complete = [part.reads[site] for part in parts], [part.complete[site] for part in parts]
-        states[site] = memory.pending(reads, complete, sum_over_ranks)  # type: ignore[operator]
-        if memory.has_sets:  # type: ignore[union-attr]
-            between, within = memory.losses(states[site], printed=objective.printed_similarities)  # type: ignore[operator]
-            inter.append(between)
-            intra.append(within)
-    terms = {"inter": torch.stack(inter).mean(), "intra": torch.stack(intra).mean()} if inter else {}
-    return terms, states
+    reads = {site: [part.reads[site] for part in parts] for site in model.memories}
+    complete = {site: [part.complete[site] for part in parts] for site in model.memories}
+    return similarity_terms(
+        dict(model.memories.items()),  # type: ignore[arg-type]
+        reads,
+        complete,
+        sum_over_ranks,
+        printed=objective.printed_similarities,
+    )
 
 
 def take_step(

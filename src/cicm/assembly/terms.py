@@ -1,0 +1,64 @@
+"""The terms that memories add to a training: the ratio's error (Eq. 7) and the similarities (Eq. 8), over all sites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cicm.memory import ContextMemory, MemoryRead, MemoryState, ratio_error
+from cicm.memory.rules import Reduce, alone
+
+
+def ratio_term(
+    reads: Mapping[str, Sequence[MemoryRead]],
+    target: Callable[[tuple[int, int]], Tensor],
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor | None:
+    """`ratio` (Eq. 7), the mean over the visits of all sites; None where no memory was read.
+
+    Args:
+        reads: site -> what each visit read.
+        target: (h, w) -> (N,), what the ratio of each region should be.
+        reduction: over the regions of a visit.
+    """
+    errors, targets = [], {}
+    for visits in reads.values():
+        for read in visits:
+            size: tuple[int, int] = tuple(read.features.shape[-2:])  # type: ignore[assignment]
+            if size not in targets:
+                targets[size] = target(size)
+            errors.append(ratio_error(read.ratio, targets[size].to(read.ratio.device), reduction=reduction))
+    return torch.stack(errors).mean() if errors else None
+
+
+def similarity_terms(
+    memories: Mapping[str, ContextMemory],
+    reads: Mapping[str, Sequence[MemoryRead]],
+    complete: Mapping[str, Sequence[Tensor]],
+    reduce: Reduce = alone,
+    *,
+    printed: bool = False,
+) -> tuple[dict[str, Tensor], dict[str, MemoryState]]:
+    """`inter` and `intra` (Eq. 8), means over the seeded memories, and the pending states that they were taken from.
+
+    Args:
+        memories: site -> memory; one that is not seeded is left out.
+        reads, complete: site -> one of each per micro-batch.
+        reduce: a sum over ranks that autograd knows about.
+        printed: sums of dot products, l = o included.
+    """
+    states: dict[str, MemoryState] = {}
+    inter, intra = [], []
+    for site, memory in memories.items():
+        if not memory.seeded:  # it offers nothing yet, and what would be injected into nothing says nothing
+            continue
+        states[site] = memory.pending(reads[site], complete[site], reduce)
+        if memory.has_sets:
+            between, within = memory.losses(states[site], printed=printed)
+            inter.append(between)
+            intra.append(within)
+    terms = {"inter": torch.stack(inter).mean(), "intra": torch.stack(intra).mean()} if inter else {}
+    return terms, states
