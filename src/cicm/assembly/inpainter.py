@@ -21,11 +21,13 @@ class Inpainting(NamedTuple):
         prediction: the network's raw output.
         composite: (B, 3, H, W), equal to the corrupted image outside the hole bit for bit; not clamped inside.
         reads: for each site what each visit read, in order.
+        missing: for each site the hole as it still was at each visit; smaller and smaller in a recurrent network.
     """
 
     prediction: Prediction
     composite: Float[Tensor, "B 3 H W"]
     reads: dict[str, list[MemoryRead]]
+    missing: dict[str, list[Tensor]] = {}
 
 
 def needs_hole(memory: ContextMemory) -> bool:
@@ -33,13 +35,22 @@ def needs_hole(memory: ContextMemory) -> bool:
     return memory.config.ratio == "true" or memory.needs_complete
 
 
-def look_up(memory: ContextMemory, features: Float[Tensor, "B C h w"], hole: Tensor | None) -> MemoryRead:
-    """Read a memory and tell it of the hole what it needs to know; `hole` may be None where it `needs_hole` not."""
+def look_up(
+    memory: ContextMemory, features: Float[Tensor, "B C h w"], hole: Tensor | None, missing: Tensor | None = None
+) -> MemoryRead:
+    """Read a memory and tell it of the hole what it needs to know; `hole` may be None where it `needs_hole` not.
+
+    Args:
+        missing: the part of the hole that is still missing; the ratio follows it, while complete regions are those
+            that the hole never touched. None for all of it.
+    """
     true = complete = None
     if needs_hole(memory):
         assert hole is not None
         share = missing_share(hole, (features.shape[-2], features.shape[-1]))
-        true = share.reshape(-1) if memory.config.ratio == "true" else None
+        if memory.config.ratio == "true":
+            left = share if missing is None else missing_share(missing, (features.shape[-2], features.shape[-1]))
+            true = left.reshape(-1)
         complete = complete_cells(share, memory.config.complete_tolerance)
     return memory.read(features, true, complete)
 
@@ -85,13 +96,16 @@ class MemoryInpainter(nn.Module):
             hole: (B, 1, H, W), 1 = missing.
         """
         reads: dict[str, list[MemoryRead]] = {name: [] for name in self.memories}
+        missing: dict[str, list[Tensor]] = {name: [] for name in self.memories}
 
         def edit(site: str, features: Tensor) -> Tensor:
             if site not in reads:
                 return features
-            found = look_up(self.memories[site], features, hole)  # type: ignore[arg-type]
+            left = self.network.remaining(hole, len(reads[site]))
+            found = look_up(self.memories[site], features, hole, left)  # type: ignore[arg-type]
             reads[site].append(found)
+            missing[site].append(left)
             return found.features
 
         prediction = self.network(corrupted, hole, edit=edit)
-        return Inpainting(prediction, composite(prediction.image, corrupted, hole), reads)
+        return Inpainting(prediction, composite(prediction.image, corrupted, hole), reads, missing)

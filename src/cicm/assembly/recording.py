@@ -36,8 +36,8 @@ class Forward:
         self.taken = False
         self.earlier: Forward | None = None
 
-    def target(self, size: tuple[int, int]) -> Tensor:
-        """(N,), the missing share of each cell of a map of that size: the target of Eq. 7."""
+    def target(self, site: str, visit: int, size: tuple[int, int]) -> Tensor:
+        """(N,), the missing share of each cell of a map of that size: the target of Eq. 7, the same at each visit."""
         return missing_share(self.hole, size).reshape(-1)
 
     def take_out_of_graph(self) -> None:

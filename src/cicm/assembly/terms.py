@@ -14,23 +14,22 @@ from cicm.memory.rules import Reduce, alone
 
 def ratio_term(
     reads: Mapping[str, Sequence[MemoryRead]],
-    target: Callable[[tuple[int, int]], Tensor],
+    target: Callable[[str, int, tuple[int, int]], Tensor],
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Tensor | None:
     """`ratio` (Eq. 7), the mean over the visits of all sites; None where no memory was read.
 
     Args:
         reads: site -> what each visit read.
-        target: (h, w) -> (N,), what the ratio of each region should be.
+        target: site, number of the visit from 0, (h, w) -> (N,), what the ratio of each region should be.
         reduction: over the regions of a visit.
     """
-    errors, targets = [], {}
-    for visits in reads.values():
-        for read in visits:
+    errors = []
+    for site, visits in reads.items():
+        for visit, read in enumerate(visits):
             size: tuple[int, int] = tuple(read.features.shape[-2:])  # type: ignore[assignment]
-            if size not in targets:
-                targets[size] = target(size)
-            errors.append(ratio_error(read.ratio, targets[size].to(read.ratio.device), reduction=reduction))
+            truth = target(site, visit, size).to(read.ratio.device)
+            errors.append(ratio_error(read.ratio, truth, reduction=reduction))
     return torch.stack(errors).mean() if errors else None
 
 

@@ -35,6 +35,8 @@ class ObjectiveConfig:
         norm: of the reconstruction, see `reconstruction`; `l2` is the paper's.
         hole_weight: how much more a missing pixel counts in it; 1 is the paper's.
         ratio_target: of Eq. 7: `share`, the missing share of the cell, or `pixels`, the printed pixel differences.
+        ratio_visits: of Eq. 7 with the target `share`, where a network visits a site several times: `current` is what
+            that visit still misses, `original` the whole hole each time. The paper does not say.
         ratio_reduction: of Eq. 7: `mean`, or the printed `sum`.
         printed_similarities: Eq. 8 as sums of dot products, l = o included.
         adversary: the adversarial loss, `ragan` (Eq. 5-6) or `bce` (MISF's); weighted by `weights.adversarial`.
@@ -46,6 +48,7 @@ class ObjectiveConfig:
     norm: Norm = "l2"
     hole_weight: float = 1.0
     ratio_target: Literal["share", "pixels"] = "share"
+    ratio_visits: Literal["current", "original"] = "current"
     ratio_reduction: Literal["mean", "sum"] = "mean"
     printed_similarities: bool = False
     adversary: Adversary = "ragan"

@@ -132,9 +132,10 @@ def own_terms(
     look: dict[str, Any] = {"norm": objective.norm, "hole_weight": objective.hole_weight}
     terms = {"inpaint": reconstruction(output.prediction.image, image, hole, **look)}
 
-    def target(size: tuple[int, int]) -> Tensor:
+    def target(site: str, visit: int, size: tuple[int, int]) -> Tensor:
         if objective.ratio_target == "share":
-            return missing_share(hole, size).reshape(-1)
+            left = output.missing[site][visit] if objective.ratio_visits == "current" else hole
+            return missing_share(left, size).reshape(-1)
         return pixel_ratio(image * (1 - hole), image, size)
 
     ratio = ratio_term(output.reads, target, objective.ratio_reduction)
