@@ -1,0 +1,236 @@
+"""`cicm table`: list the paper's tables, make their rows, render them with ours beside the printed numbers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cicm.cli.parsing import parse, verb_parser
+from cicm.conventions import InputError
+
+if TYPE_CHECKING:
+    from cicm.tables import Series
+    from cicm.tables.plan import DataSet, Table
+
+DESCRIPTION = """Make the paper's tables, whole or row by row. A row is a recipe and what it changes in it.
+
+run     trains what is missing, goes on with what was interrupted, scores, and writes a record for each row and seed
+render  sets ours beside the paper's, with differences, seeds, spread and conditions; missing rows say why
+ID      1 to 5, figure3, figure4, all, or the path of a table file of your own
+
+Records: results/tables/NAME/; runs: runs/tables/NAME/. Exit code of run: 0 all made, 1 some failed, 2 bad input.
+"""
+
+EXAMPLES = """examples:
+  cicm table list
+  cicm table run 3 --scale small --dry-run                    what would run, and nothing written
+  cicm table run 3 --scale small --seeds 0 --rows UNet UNet-CICM
+  cicm table run 1 2 3 --scale paper --data places2=photos/places2 --data celeba=photos/celeba --masks masks
+  cicm table run 3 --scale small --data holiday --name holiday          photos of your own: holiday/train, val, test
+  cicm table render 3 --scale small
+  cicm table render all --scale small --format latex -o tables.tex
+
+The same command again does only what is still to be done. Two at once: give each other --seeds.
+"""
+
+
+def parser() -> ArgumentParser:
+    """The verb's options."""
+    made = verb_parser("table", DESCRIPTION, EXAMPLES, usage="cicm table list | run ID ... | render ID ... [options]")
+    add = made.add_argument
+    add("action", type=str, nargs="?", choices=["list", "run", "render"], default="list", help="what to do")
+    add("ids", type=str, nargs="*", default=[], metavar="ID", help="see above")
+    add_series(made)
+    add("--rows", nargs="+", type=str, metavar="LABEL", help="run: only these rows")
+    add("--seeds", nargs="+", type=int, metavar="N", help="run: these seeds in place of the scale's")
+    add("--dry-run", action="store_true", help="run: print what would run, and write nothing")
+    add("--threads", type=int, default=0, metavar="N", help="run: threads of the CPU (default: torch decides)")
+    add("--accelerator", type=str, choices=["auto", "cpu", "gpu"], default="auto", help="run: where to train and score")
+    add("--devices", type=int, default=0, metavar="N", help="run: processes of one training (default: all GPUs)")
+    add(
+        "--format",
+        type=str,
+        choices=["markdown", "latex", "csv", "html"],
+        default="markdown",
+        help="render: of the text",
+    )
+    add("-o", "--output", type=str, metavar="FILE", help="render: write here instead of printing")
+    add("--overwrite", action="store_true", help="render: replace a file that is there")
+    return made
+
+
+def add_series(made: ArgumentParser) -> None:
+    """The options that say which series of results is meant."""
+    add = made.add_argument
+    add("--scale", type=str, default="small", metavar="NAME", help="conditions: small (default) or paper, or your own")
+    add("--name", type=str, default="", metavar="NAME", help="of this series of results (default: the scale's)")
+    add("--data", action="append", default=[], metavar="[SET=]ROOT", help="photos in place of a data set's")
+    add("--layout", type=str, metavar="NAME", help="with --data: ROOT is laid out as this data set: cicm data list")
+    add("--masks", type=str, metavar="DIR", help="mask files for scoring, in place of the scale's; '' paints holes")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code.
+
+    Raises:
+        InputError: bad options, or whatever is wrong with tables, photos or records.
+    """
+    options = parse(parser(), argv)
+    if options.action == "list":
+        if options.ids:
+            raise InputError(f"list takes no table; to see one: cicm table render {options.ids[0]}.")
+        return _list(options)
+    if not options.ids:
+        raise InputError(f"{options.action} takes a table: cicm table {options.action} 3. `cicm table` lists them.")
+    tables = tables_of(options.ids)
+    if options.action == "render":
+        return _render(options, [series_of(options, table) for table in tables])
+    return _run(options, [series_of(options, table) for table in tables])
+
+
+def tables_of(ids: Sequence[str]) -> list[Table]:
+    """The tables that are meant; `all` are those that come with the package."""
+    from cicm.tables import load_table, table_names
+
+    names = [name for text in ids for name in (table_names() if text == "all" else [text])]
+    found = {table.name: table for table in map(load_table, names)}
+    return list(found.values())
+
+
+def series_of(options: Namespace, table: Table) -> Series:
+    """The table at the scale that the options name, with their photos.
+
+    Raises:
+        InputError: an unknown scale or data set, or --layout without --data.
+    """
+    from cicm.tables import Series
+    from cicm.tables.series import with_root
+
+    scale = table.scale_named(options.scale)
+    if options.layout is not None and not options.data:
+        raise InputError("--layout says how the photos of --data lie; give --data [SET=]ROOT too.")
+    used = [name for name in dict.fromkeys(part.data for part in table.part) if name in scale.data]
+    changed: dict[str, DataSet] = {}
+    for text in options.data:
+        name, equals, root = text.partition("=")
+        if not equals or Path(text).exists():
+            if not used:  # a table of other data sets alone
+                continue
+            name, root = used[0], text
+        if name not in scale.data:
+            raise InputError(f"the scale {options.scale} has no data set {name!r}; it has {', '.join(scale.data)}.")
+        changed[name] = with_root(scale.data[name], root, options.layout, options.masks)
+    only = changed if options.data else None
+    if options.masks is not None and not options.data:
+        changed = {name: with_root(scale.data[name], scale.data[name].root, None, options.masks) for name in used}
+    return Series(table, options.scale, options.name, data=changed, only=only)
+
+
+def _list(options: Namespace) -> int:
+    from cicm.tables import Series, load_table, table_names
+
+    for name in table_names():
+        table = load_table(name)
+        jobs, missing = Series(table, options.scale, options.name).jobs()
+        series = Series(table, options.scale, options.name)
+        done = sum(series.record(job) is not None for job in jobs)
+        print(f"{name:<8} {table.caption}")
+        rows = sum(len(part.row) for part in table.part)
+        print(f"{'':<8} {rows} rows, {len(missing)} of them can't be made; {done} of {len(jobs)} runs done")
+    return 0
+
+
+def _render(options: Namespace, all_series: Sequence[Series]) -> int:
+    from cicm.evaluation.records import check_output, write_atomic
+    from cicm.tables.page import page
+    from cicm.tables.rendering import ENDINGS, FORMATS
+
+    output = Path(options.output) if options.output else None
+    if output:
+        check_output(output, ENDINGS[options.format], overwrite=options.overwrite)
+    texts = [FORMATS[options.format](page(series)) for series in all_series]
+    if options.format == "csv":  # one header
+        texts = [texts[0], *(text.partition("\n")[2] for text in texts[1:])]
+    text = ("" if options.format == "csv" else "\n").join(texts)
+    if output is None:
+        print(text, end="")
+        return 0
+    write_atomic(output, text.encode())
+    print(f"wrote {output}", file=sys.stderr)
+    return 0
+
+
+def _run(options: Namespace, all_series: Sequence[Series]) -> int:
+    for name in ("threads", "devices"):
+        if getattr(options, name) < 0:
+            raise InputError(f"--{name} must be 0 or more; got {getattr(options, name)}.")
+    rows = options.rows
+    plans = [(series, *series.jobs(rows, options.seeds)) for series in all_series]
+    if options.dry_run:
+        for series, jobs, missing in plans:
+            _tell_plan(series, jobs, missing)
+        return 0
+
+    import torch
+
+    from cicm.evaluation.records import write_atomic
+    from cicm.tables.page import page
+    from cicm.tables.rendering import markdown
+    from cicm.tables.running import default_device, run, train_apart
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = {"auto": default_device(), "cpu": "cpu", "gpu": "cuda"}[options.accelerator]
+    train = train_apart(accelerator=options.accelerator, devices=options.devices, threads=options.threads)
+    failed: list[str] = []
+    for series, jobs, missing in plans:
+        for gap in missing:
+            _say(f"{series.table.name}, {gap.part.title}, {gap.row.label}: left out: {gap.reason}")
+
+        def write(series: Series = series) -> None:
+            series.results.mkdir(parents=True, exist_ok=True)
+            write_atomic(series.results / f"{series.table.name}.md", markdown(page(series)).encode())
+
+        outcomes = run(series, jobs, train, say=_say, device=device, after=write)
+        write()
+        states = [outcome.state for outcome in outcomes]
+        _say(
+            f"{series.table.name}: {states.count('made')} made, {states.count('there')} were there, "
+            f"{states.count('failed')} failed, {len(missing)} rows left out; {series.results / series.table.name}.md"
+        )
+        failed += [
+            f"{series.table.name}, {o.job.part.title}, {o.job.row.label}, seed {o.job.seed}: {o.reason}"
+            for o in outcomes
+            if o.state == "failed"
+        ]
+    for line in failed:
+        _say(f"failed: {line}")
+    return 1 if failed else 0
+
+
+def _tell_plan(series: Series, jobs: Sequence[Any], missing: Sequence[Any]) -> None:
+    print(f"{series.table.name} at scale {series.scale_name}: {series.scale.about}")
+    seen: dict[tuple[str, int], str] = {}
+    for job in jobs:
+        where = f"{job.part.title}: {job.row.label}, seed {job.seed}"
+        if there := series.record(job):
+            state = f"there: {there}"
+        elif (job.key, job.seed) in seen:
+            state = f"the same run as {seen[job.key, job.seed]}"
+        else:
+            begun = " (begun)" if series.run_folder(job).is_dir() else ""
+            state = f"{job.steps} steps of {job.recipe.name}{begun}, in {series.run_folder(job)}"
+            seen[job.key, job.seed] = where
+        print(f"  {where}: {state}")
+    for gap in missing:
+        print(f"  {gap.part.title}: {gap.row.label}: left out: {gap.reason}")
+    steps = {(job.key, job.seed): job.steps for job in jobs if series.record(job) is None}
+    print(f"  {len(steps)} runs to make, {sum(steps.values())} steps")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,293 @@
+"""Make the rows of a table: train what is missing, go on with what was interrupted, score it, write its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from cicm.conventions import InputError
+from cicm.data.layouts import photos_of
+from cicm.data.pairs import make_pairs, read_pairs, write_pairs
+from cicm.evaluation.grid import chosen
+from cicm.evaluation.methods import Model
+from cicm.evaluation.protocol import Protocol
+from cicm.evaluation.records import Evaluation, write_atomic
+from cicm.evaluation.running import Plan, evaluate, make_plan, make_protocol
+from cicm.tables.plan import slug
+from cicm.tables.series import Job, Series, scored_folder
+from cicm.training.folder import WEIGHTS
+from cicm.training.records import clock
+
+PATIENCE_SECONDS = 120.0
+"""How long an interrupted training may take to write its checkpoint."""
+
+Train = Callable[[Path, Path], None]
+"""(resolved recipe, the run's folder) -> trained weights in it; raises RowFailed or InputError."""
+
+Say = Callable[[str], None]
+
+
+class RowFailed(RuntimeError):
+    """A row could not be made; the others go on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Args:
+        job: which one.
+        state: `made`, `there` (it was made before) or `failed`.
+        reason: why it failed.
+    """
+
+    job: Job
+    state: str
+    reason: str = ""
+
+
+def run(
+    series: Series,
+    jobs: Sequence[Job],
+    train: Train,
+    *,
+    say: Say = print,
+    device: str = "cpu",
+    batch_size: int = 16,
+    after: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """Make all jobs, each whole or not at all; a failure is told and the others go on.
+
+    Args:
+        series: whose table it is.
+        jobs: of `series.jobs`.
+        train: trains, or goes on with a run that is there.
+        say: for lines of progress.
+        device: where models are scored.
+        batch_size: pictures scored at once.
+        after: called after each job that was made or failed.
+
+    Raises:
+        InputError: photos, masks or the list of pairs can't be used, or records of other conditions are there already;
+            nothing is trained then.
+    """
+    plans = {data: scoring_plan(series, data) for data in dict.fromkeys(job.data for job in jobs)}
+    for data, plan in plans.items():
+        check_conditions(series, data, make_protocol(plan, series.scale.metrics))
+    for data, plan in plans.items():
+        _keep_pairs(series, data, plan)
+    pace = _Pace(sum(job.steps for job in _distinct(series, jobs)))
+    outcomes = []
+    for number, job in enumerate(jobs, start=1):
+        where = f"[{number}/{len(jobs)}] {series.table.name}, {job.part.title}, {job.row.label}, seed {job.seed}"
+        if there := series.record(job):
+            if there != series.target(job):
+                say(f"{where}: the same run as {there}")
+            outcomes.append(Outcome(job, "there"))
+            continue
+        say(f"{where}: {job.steps} steps; {pace}")
+        began = time.monotonic()
+        try:
+            if stale := series.stale(job):
+                raise RowFailed(
+                    f"{series.target(job)} is there and {stale}. Give the series another --name, or remove the file."
+                )
+            _make(series, job, plans[job.data], train, device, batch_size)
+            outcomes.append(Outcome(job, "made"))
+            say(f"{where}: done in {clock(time.monotonic() - began)}")
+        except Exception as problem:  # whatever one row does, the others go on
+            known = isinstance(problem, (RowFailed, InputError))
+            reason = " ".join(f"{'' if known else type(problem).__name__ + ': '}{problem}".split())
+            outcomes.append(Outcome(job, "failed", reason))
+            say(f"{where}: failed: {reason}")
+            _write(series.failure(job), reason + "\n")
+        pace.count(job.steps, time.monotonic() - began)
+        after()
+    return outcomes
+
+
+def scoring_plan(series: Series, data: str) -> Plan:
+    """What is scored of a data set: its fixed list, read, or made from its photos.
+
+    Raises:
+        InputError: no such photos, masks or list.
+    """
+    source = series.data[data]
+    kept, masks = series.pairs(data), Path(source.masks) if source.masks else None
+    images = scored_folder(source)
+    if source.pairs:
+        if not Path(source.pairs).is_file():
+            raise InputError(
+                f"{series.table.name}, data set {data}: there is no list {source.pairs} in this folder. Give the "
+                f"command in a checkout, or give photos of your own with --data {data}=ROOT, for which a list is made."
+            )
+        return make_plan(images, masks, read_pairs(source.pairs), fit=source.fit)
+    if kept.is_file():
+        return make_plan(images, masks, read_pairs(kept), fit=source.fit)
+    if not images.is_dir():
+        raise InputError(
+            f"{series.table.name}, data set {data}: expected photos to score in {images}, which is no folder. Give "
+            f"them with --data {data}=ROOT, where ROOT holds train, val and test, or with --layout too."
+        )
+    if masks is not None and not masks.is_dir():
+        raise InputError(
+            f"{series.table.name}, data set {data}: expected mask files in {masks}, which is no folder. Give them with "
+            '--masks DIR, or paint holes with --masks "".'
+        )
+    photos = photos_of(source.root, source.layout, source.test) if source.layout else None
+    if source.limit and photos:
+        photos = [photos[place] for place in chosen(len(photos), source.limit)]
+    pairs = make_pairs(
+        images, masks, 0, sizes=(source.size,), photos=photos, order=source.order if masks else "shuffled"
+    )
+    return make_plan(images, masks, pairs, fit=source.fit)
+
+
+def _keep_pairs(series: Series, data: str, plan: Plan) -> None:
+    """Write down a list that was made; later runs read it."""
+    path = series.pairs(data)
+    if not series.data[data].pairs and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_pairs(path, plan.pairs)
+
+
+def check_conditions(series: Series, data: str, protocol: Protocol) -> None:
+    """Refuse to add to a series whose records of this data set were scored on other terms.
+
+    Raises:
+        InputError: naming a record and what differs.
+    """
+    for record, of in series.index.values():
+        if of != slug(data):
+            continue
+        there = Evaluation.load(record).protocol
+        asked = dataclasses.replace(protocol, pixels_sha256=there.pixels_sha256)  # known only after a run
+        if differences := there.differences(asked):
+            raise InputError(
+                f"{record} was scored on other terms than are asked for now: {'; '.join(differences)}. Both can't "
+                "stand in one table: give this series another --name, or remove the old records and score again."
+            )
+
+
+def train_apart(
+    *, accelerator: str = "auto", devices: int = 0, threads: int = 0, python: str = sys.executable
+) -> Train:
+    """Training by `cicm train` in a process of its own, so that what happens to it does not happen to the table.
+
+    An interruption is passed on and waited for: the run is saved, and the same command goes on with it.
+    """
+
+    def train(recipe: Path, folder: Path) -> None:
+        words = [python, "-m", "cicm.cli.main", "train", str(recipe), "--output", str(folder)]
+        words += ["--accelerator", accelerator]
+        words += ["--devices", str(devices)] if devices else []
+        words += ["--threads", str(threads)] if threads else []
+        # A session of its own: Ctrl-C reaches this process alone, which asks once for a stop; twice would not save.
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+        last: list[str] = []
+        assert process.stderr is not None
+        reader = threading.Thread(target=_forward, args=(process.stderr, last), daemon=True)
+        reader.start()
+        try:
+            with _termination_interrupts():
+                code = process.wait()
+        except BaseException:
+            process.terminate()  # it saves, and ends
+            try:
+                process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+        reader.join(timeout=5)
+        if code == 130:
+            raise KeyboardInterrupt
+        if code:
+            raise RowFailed(f"training ended with exit code {code}: {last[-1] if last else 'without a word'}")
+
+    return train
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; only in the main thread, where Python handles signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _forward(lines: IO[str], last: list[str]) -> None:
+    for line in lines:
+        print(line, end="", file=sys.stderr, flush=True)
+        if line.strip():
+            last[:] = [line.strip()]
+
+
+def _make(series: Series, job: Job, plan: Plan, train: Train, device: str, batch_size: int) -> None:
+    folder, target = series.run_folder(job), series.target(job)
+    recipe = folder.with_name(f"{folder.name}.toml")
+    _write(recipe, job.recipe.to_toml())
+    train(recipe, folder)
+    if not (folder / WEIGHTS).is_file():
+        raise RowFailed(f"training ended without {folder / WEIGHTS}")
+    model = Model(folder / WEIGHTS, device=device)
+    model.name, model.seed = job.row.label, job.seed
+    evaluation, _ = evaluate([model], plan, series.scale.metrics, batch_size=batch_size)
+    # The record comes last: where it is, everything is.
+    _write(target.with_suffix(".toml"), job.recipe.to_toml())
+    evaluation.save(target, overwrite=True)
+    series.failure(job).unlink(missing_ok=True)
+    series.add(job, target)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.encode())
+
+
+def _distinct(series: Series, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are still to be made, each run once."""
+    return list({(job.key, job.seed): job for job in jobs if series.record(job) is None}.values())
+
+
+class _Pace:
+    """How fast it goes and how long it will take, by the steps of the runs: rows of larger networks take longer."""
+
+    def __init__(self, total: int) -> None:
+        self.left, self.done, self.seconds = total, 0, 0.0
+
+    def count(self, steps: int, seconds: float) -> None:
+        self.left, self.done, self.seconds = max(0, self.left - steps), self.done + steps, self.seconds + seconds
+
+    def __str__(self) -> str:
+        if not self.done or not self.seconds:
+            return f"{self.left} steps in all"
+        rate = self.done / self.seconds
+        return f"{rate:.1f} steps/s so far with scoring, about {clock(self.left / rate)} left"
+
+
+def default_device() -> str:
+    """`cuda` where there is one."""
+    import torch
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
