@@ -170,7 +170,8 @@ def _validate(
     log.write(run.step, validation=run.scores, mean_psnr=mean)
     if count := run.config.training.grid_images:
         save_grid(grid(run.fabric, shown, photos, count), output / run_folder.GRIDS / f"{run.step:08d}.png")
-    card = {"recipe": name, "step": run.step, "steps": run.config.training.steps, "validation": run.scores}
+    plan = run.config.training
+    card = {"recipe": name, "seed": plan.seed, "step": run.step, "steps": plan.steps, "validation": run.scores}
     paths = [output / run_folder.WEIGHTS]
     if mean > run.best[0]:
         run.best = (mean, run.step)
