@@ -285,7 +285,7 @@ def test_any_size_and_hole(
     if hole.all() or not hole.any():
         return
     margin, max_side = limits
-    inpainter = one_colour(margin=margin, max_side=max_side)
+    inpainter = one_colour(margin=margin, max_side=max_side, strategy="resize")
     result = inpainter(image, hole)
     assert np.array_equal(result[~hole], image[~hole])
     report = inpainter.report
@@ -326,7 +326,7 @@ def test_mirrored_is_numpy_reflect() -> None:
 
 
 def test_large_photo_is_cut_around_the_hole(one_colour: Maker) -> None:
-    inpainter = one_colour()
+    inpainter = one_colour(strategy="resize", margin=128)
     hole = np.zeros((900, 1200), dtype=bool)
     hole[400:500, 300:340] = True
     inpainter(np.zeros((900, 1200), np.uint8), hole)
@@ -344,7 +344,7 @@ def test_large_photo_is_cut_around_the_hole(one_colour: Maker) -> None:
 
 
 def test_long_hole_is_reduced_and_known_colours_do_not_mix_with_the_hole(one_colour: Maker) -> None:
-    inpainter = one_colour(max_side=64)
+    inpainter = one_colour(max_side=64, strategy="resize")
     image = np.full((600, 900, 3), 200, np.uint8)
     hole = np.zeros((600, 900), dtype=bool)
     hole[100:300, 200:700] = True

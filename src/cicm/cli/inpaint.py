@@ -1,4 +1,4 @@
-"""`cicm inpaint`: fill the holes of one photo and write it back as the file it was."""
+"""`cicm inpaint`: fill the holes of a photo, or of a folder of photos, and write each back as the file it was."""
 
 from __future__ import annotations
 
@@ -8,39 +8,100 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import parse, verb_parser
+from cicm.conventions import InputError
 
-DESCRIPTION = """Fill the holes of a photo. In the mask white means fill; it has the photo's size.
+if TYPE_CHECKING:
+    from cicm.inference import Inpainter, MaskSource
+
+DESCRIPTION = """Fill the holes of a photo, or of a folder of photos. In a mask, of the photo's size, white means fill.
 
 The result has the photo's size, mode, depth, EXIF, colour profile, resolution and alpha. Outside the hole its pixels
 are the photo's bit for bit in PNG, TIFF, BMP, GIF and lossless WebP. JPEG and lossy WebP compress every pixel anew
 (JPEG with the photo's own settings): to keep the known pixels exactly, write .png. An embedded preview, which shows the
 old picture, is left out. The output's ending names its format; nothing is written unless all of it is.
+
+Of a folder all photos are filled, also those in its subfolders; OUTPUT gets the same tree. What is wrong with one photo
+is told and ends nothing. The same command goes on where a killed run stood, and does no photo twice. Exit code: 0 all
+done, 1 some failed, 2 the call was wrong.
 """
 
 EXAMPLES = """examples:
   cicm inpaint photo.jpg --mask mask.png -o repaired.jpg
   cicm inpaint photo.jpg --mask mask.png -o repaired.png       (known pixels bit for bit)
   cicm inpaint scan.tif --mask keep.png --invert -o clean.tif  (black in the mask = fill)
+  cicm inpaint photos --masks masks -o repaired                (photos/sub/a.jpg, masks/sub/a.png)
+  cicm inpaint photos --mask logo.png -o repaired --dry-run    (one mask for all; look before)
+  cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
 """
+
+INPAINTER = ("margin", "max_side")
+"""Options that are passed on as they are."""
+
+SOURCES = {"mask": None, "masks": None, "mask_suffix": None, "mask_alpha": False, "mask_color": None, "boxes": None}
+"""Options that say where to fill, of which one is given, and their values when not."""
+
+FOLDER_ONLY = {
+    "masks": None,
+    "mask_suffix": None,
+    "each_mask": False,
+    "boxes": None,
+    "format": None,
+    "missing": "fail",
+    "on_error": "continue",
+    "shard": "1/1",
+    "limit": None,
+    "report": None,
+    "dry_run": False,
+    "workers": None,
+    "batch": None,
+    "memory": 2048,
+}
+"""Options that mean nothing for a single photo, and their defaults."""
 
 
 def build_parser() -> ArgumentParser:
     parser = verb_parser("inpaint", DESCRIPTION, EXAMPLES, usage="cicm inpaint PHOTO --mask MASK -o OUTPUT [options]")
     add = parser.add_argument
-    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture")
-    add("--mask", type=str, required=True, metavar="MASK", help="a picture of the same size, white = fill")
-    add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write; never PHOTO itself")
-    add("--invert", action="store_true", help="black in the mask = fill")
-    add("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture; or a folder")
+    add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write, never PHOTO; or a folder")
+    add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
     add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--margin", type=int, default=128, metavar="PIXELS", help="least width of known pixels seen around the hole")
-    add("--max-side", type=int, default=1024, metavar="PIXELS", help="a longer part is reduced for the network")
+    add("--margin", type=int, metavar="PIXELS", help="least width of known pixels seen around the hole")
+    add("--max-side", type=int, metavar="PIXELS", help="a longer part is reduced for the network")
     add("--quiet", action="store_true", help="print errors and warnings only")
+
+    add = parser.add_argument_group("where to fill, one of these").add_argument
+    add("--mask", type=str, metavar="FILE", help="a picture of the same size, white = fill; for a folder, one for all")
+    add("--masks", type=str, metavar="FOLDER", help="mirrors that of the photos: a.jpg has a.png, or any other ending")
+    add("--mask-suffix", type=str, metavar="TEXT", help="masks beside the photos: with _mask, a.jpg has a_mask.png")
+    add("--mask-alpha", action="store_true", help="where the photo is transparent")
+    add("--mask-color", type=str, metavar="RRGGBB", help="where the photo has this colour, such as ff00ff")
+    add("--boxes", type=str, metavar="FILE", help="CSV or JSON with photo, left, top, right, bottom; several rows each")
+
+    add = parser.add_argument_group("how to fill").add_argument
+    add("--invert", action="store_true", help="black in the mask = fill")
+    add("--grow", type=int, default=0, metavar="PIXELS", help="make holes larger to all sides")
+    add("--mask-tolerance", type=int, default=8, metavar="0-255", help="for --mask-color: most difference in a channel")
+    add("--each-mask", action="store_true", help="for --mask-suffix: every mask makes a result, rather than all one")
+
+    add = parser.add_argument_group("folders").add_argument
+    add("--dry-run", action="store_true", help="count, look at headers, time three photos; write nothing")
+    add("--format", type=str, metavar="NAME", help="of all results: png, jpg, webp, tif, ...; default: each as it was")
+    add("--missing", type=str, default="fail", metavar="fail|skip", help="what a photo without a mask does")
+    add("--on-error", type=str, default="continue", metavar="continue|stop", help="after a photo that failed")
+    add("--report", type=str, metavar="FILE", help="one row for each photo, .jsonl or .csv")
+    add("--shard", type=str, default="1/1", metavar="I/N", help="do one part of N, for several machines")
+    add("--limit", type=int, metavar="N", help="fill at most so many photos")
+    add("--workers", type=int, metavar="N", help="threads that read and write; default: one more than cores")
+    add("--batch", type=int, metavar="N", help="most pictures in one forward; default: 1 on a CPU, else 8")
+    add("--memory", type=int, default=2048, metavar="MIB", help="for the pictures in work, about")
     return parser
 
 
@@ -52,31 +113,87 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parse(build_parser(), argv)
     with _warnings_as_lines():
+        _check_source(options)
+        if os.path.isdir(options.photo):
+            from cicm.cli.inpaint_folder import inpaint_folder
+
+            return inpaint_folder(options, mask_source(options), inpainter_of)
         return _inpaint(options)
+
+
+def inpainter_of(options: Namespace) -> Inpainter:
+    """The weights and the way of filling that the options ask for; loads torch."""
+    from cicm.inference import Inpainter
+
+    given = {name: options[name] for name in INPAINTER if options[name] is not None}  # else the inpainter's own
+    return Inpainter.from_pretrained(options.weights, device=options.device, **given)
+
+
+def mask_source(options: Namespace) -> MaskSource:
+    """Where to fill, of the options; looks at no file."""
+    from cicm.inference.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
+
+    how = {"invert": options.invert, "grow": options.grow}
+    if options.mask:
+        return OneMask(Path(options.mask), **how)
+    if options.masks:
+        return MaskFolder(Path(options.masks), **how)
+    if options.mask_suffix:
+        return MaskBeside(options.mask_suffix, options.each_mask, **how)
+    if options.mask_color:
+        return MaskColour.parse(options.mask_color, tolerance=options.mask_tolerance, **how)
+    return MaskBoxes(Path(options.boxes), **how) if options.boxes else MaskAlpha(**how)
+
+
+def _check_source(options: Namespace) -> None:
+    words = {name: "--" + name.replace("_", "-") for name in SOURCES}
+    given = [word for name, word in words.items() if options[name] != SOURCES[name]]
+    if len(given) != 1:
+        came = f"got {' and '.join(given)}" if given else "got none"
+        raise InputError(
+            f"where to fill is said by one of {', '.join(words.values())}; {came}. See cicm inpaint --help."
+        )
+    if options.each_mask and not options.mask_suffix:
+        raise InputError("--each-mask goes with --mask-suffix. Leave it out.")
 
 
 def _inpaint(options: Namespace) -> int:
     started = time.perf_counter()
+    for name, default in FOLDER_ONLY.items():
+        if options[name] != default:
+            there = "a file" if os.path.exists(options.photo) else "not there"
+            raise InputError(
+                f"--{name.replace('_', '-')} is for a folder of photos; {options.photo} is {there}. "
+                "Leave it out, or name a folder."
+            )
 
     # Everything that can be wrong with files is found before torch is loaded, so that errors come at once.
     from cicm.data.formats import ENDINGS, fitted
     from cicm.data.photos import check_mask_size, check_output, check_readable, open_photo, save_photo
 
-    inputs = [check_readable(options.photo, "photo"), check_readable(options.mask, "mask")]
+    inputs = [check_readable(options.photo, "photo")]
+    if options.mask:
+        inputs.append(check_readable(options.mask, "mask"))
     if options.weights:
         inputs.append(check_readable(options.weights, "weights"))
     output = check_output(options.output, tuple(inputs), overwrite=options.overwrite)
+    source = None
     with _libraries_silent():
-        photo, mask = open_photo(options.photo), open_photo(options.mask)
-    check_mask_size(mask.size, photo.size)
-    fitted(photo.pixels, ENDINGS[output.suffix.lower()])
+        photo = open_photo(options.photo)
+        if options.mask:
+            check_mask_size(open_photo(options.mask).size, photo.size)
+        if options.grow or not options.mask:
+            from cicm.inference.jobs import Job
 
-    from cicm.inference import Inpainter
+            source = mask_source(options)
+            seen, hole = source.apply(photo, Job("", photo.path.name), photo.path.parent)
+    fitted((seen if source else photo).pixels, ENDINGS[output.suffix.lower()])
 
-    inpainter = Inpainter.from_pretrained(
-        options.weights, device=options.device, margin=options.margin, max_side=options.max_side
-    )
-    repaired, report = inpainter.fill_photo(photo, options.mask, invert=options.invert)
+    inpainter = inpainter_of(options)
+    if source:
+        repaired, report = inpainter.fill_photo(seen, hole)
+    else:
+        repaired, report = inpainter.fill_photo(photo, options.mask, invert=options.invert)
     notes = (*photo.notes, *save_photo(repaired, output, overwrite=options.overwrite))
     if not options.quiet:
         for note in notes:

@@ -13,6 +13,7 @@ from cicm.conventions import InputError
 
 VERBS = {
     "inpaint": "fill the holes of a photo",
+    "serve": "a web page to repair photos in a browser, and a REST interface",
     "train": "train a recipe, or go on with a run that was interrupted",
     "evaluate": "score a model, a classical method or a folder of results",
     "table": "make the paper's tables: train, score, and set ours beside the printed numbers",

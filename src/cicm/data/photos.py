@@ -13,13 +13,15 @@ every pixel a little; all other formats keep the pixels outside the hole bit for
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
@@ -47,12 +49,16 @@ _TURNS = {
 _LOW_BYTES = {">": "16L", "<": "16B"}  # an unpacker for the other byte order takes the byte that ours leaves out
 
 
+class PictureTooLarge(InputError):
+    """A picture of more pixels than are opened."""
+
+
 @dataclass(frozen=True)
 class Photo:
     """A picture and what its file carries.
 
     Args:
-        path: where it came from.
+        path: where it came from; a name without a folder if it came as bytes.
         format: Pillow's name: JPEG, PNG, WEBP, TIFF, BMP or GIF.
         pixels: upright, as stored.
         metadata: EXIF, profile, resolution, text.
@@ -100,8 +106,29 @@ def open_photo(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Phot
             or in a mode that can't be given back exactly.
     """
     file = check_readable(path, "photo")
+    return _opened(file, lambda: file.open("rb"), max_pixels)
+
+
+def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photo from the bytes of a file; nothing touches the disk.
+
+    Args:
+        data: the whole file.
+        name: what errors call it.
+        max_pixels: a larger picture is refused before it is decoded.
+
+    Raises:
+        PictureTooLarge: more than `max_pixels`.
+        InputError: as `open_photo`.
+    """
+    if not data:
+        raise InputError(f"expected a picture; {name} is empty (0 bytes). Copy or export it again.")
+    return _opened(Path(name), lambda: io.BytesIO(data), max_pixels)
+
+
+def _opened(file: Path, source: Callable[[], BinaryIO], max_pixels: int) -> Photo:
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with source() as stream, Image.open(stream, formats=FORMATS) as image:
             _check_size(file, image.size, max_pixels)
             _check_single(file, image)
             deep = _deep_rawmode(file, image)
@@ -110,12 +137,12 @@ def open_photo(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Phot
             upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
             upright.info = image.info  # older Pillow loses the key colour on the way
             pixels = pixels_of_image(upright)
-            encoding = _encoding(file, image)
+            encoding = _encoding(source, image)
             if image.format == "MPO":
                 notes.append("only the first picture of this multi-picture JPEG is kept")
             format_ = "JPEG" if image.format == "MPO" else str(image.format)
         if deep:
-            pixels = _sixteen_bit(file, pixels, deep, orientation)
+            pixels = _sixteen_bit(source, pixels, deep, orientation)
     except Exception as error:  # on damaged files Pillow's decoders raise whatever they come across
         raise _refused(file, error) from error
     if pixels.ink_profile and not _usable(pixels):
@@ -239,18 +266,11 @@ def save_photo(photo: Photo, path: str | os.PathLike, *, overwrite: bool = False
             hold, a disk that is full.
     """
     file = check_output(path, (photo.path,), overwrite=overwrite)
-    format_ = ENDINGS[file.suffix.lower()]
-    pixels, notes = fitted(photo.pixels, format_)
-    metadata = photo.metadata
-    if (pixels.layout == "CMYK") != (photo.pixels.layout == "CMYK"):
-        metadata = replace(metadata, icc=b"")  # the profile speaks of ink, the pixels no longer do
-    encoding = photo.encoding if photo.format == format_ else {}
-    lossy_source = photo.format == "JPEG" or photo.encoding.get("lossless") is False
-    write = WRITERS[format_]
+    write, notes = _writer(photo, ENDINGS[file.suffix.lower()])
     temporary = file.parent / f".cicm-{secrets.token_hex(8)}.part"
     try:
         with temporary.open("xb") as stream:
-            write(stream, pixels, metadata, {"lossy_source": lossy_source, **encoding})
+            write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         if not overwrite and os.path.lexists(file):
@@ -267,12 +287,47 @@ def save_photo(photo: Photo, path: str | os.PathLike, *, overwrite: bool = False
     return tuple(notes)
 
 
+def encode_photo(photo: Photo, format_: str | None = None) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of the file that `save_photo` would write, and its notes; nothing touches the disk.
+
+    Args:
+        photo: from `open_photo` or `decode_photo`, with whatever pixels.
+        format_: one of `FORMATS`; the photo's own by default.
+
+    Raises:
+        InputError: transparency or more colours than the format can hold, or an unknown format.
+    """
+    if format_ is not None and format_ not in FORMATS:
+        raise InputError(f"a format is one of {', '.join(FORMATS)}; got {format_!r}.")
+    write, notes = _writer(photo, format_ or photo.format)
+    stream = io.BytesIO()
+    try:
+        write(stream)
+    except (OSError, ValueError, struct.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"could not encode {photo.path}: {_one_line(error)}. Try another format.") from error
+    return stream.getvalue(), tuple(notes)
+
+
+def _writer(photo: Photo, format_: str) -> tuple[Callable[[Any], None], list[str]]:
+    """What writes a photo to a stream, and notes on what the format can't hold."""
+    pixels, notes = fitted(photo.pixels, format_)
+    metadata = photo.metadata
+    if (pixels.layout == "CMYK") != (photo.pixels.layout == "CMYK"):
+        metadata = replace(metadata, icc=b"")  # the profile speaks of ink, the pixels no longer do
+    encoding = photo.encoding if photo.format == format_ else {}
+    lossy_source = photo.format == "JPEG" or photo.encoding.get("lossless") is False
+    how = {"lossy_source": lossy_source, **encoding}
+    return lambda stream: WRITERS[format_](stream, pixels, metadata, how), notes
+
+
 # Opening
 
 
 def _check_size(file: Path, size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
-        raise InputError(
+        raise PictureTooLarge(
             f"{file} is {size[0]}x{size[1]}, {size[0] * size[1] / 1e6:.0f} megapixels; "
             f"at most {max_pixels / 1e6:.0f} are opened. Reduce it first, or cut out the part to repair."
         )
@@ -295,7 +350,7 @@ def _refused(file: Path, error: Exception) -> InputError:
             f"expected a picture ({', '.join(FORMATS)}); {file} is none, or is damaged at its start. Export it again."
         )
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return InputError(
+        return PictureTooLarge(
             f"{file} says that it holds more than {MAX_PIXELS / 1e6:.0f} megapixels, the most that are opened. "
             "Reduce it first, or cut out the part to repair."
         )
@@ -334,9 +389,9 @@ def _deep_rawmode(file: Path, image: Image.Image) -> str | None:
     return None
 
 
-def _sixteen_bit(file: Path, eight: Pixels, rawmode: str, orientation: int) -> Pixels:
+def _sixteen_bit(source: Callable[[], BinaryIO], eight: Pixels, rawmode: str, orientation: int) -> Pixels:
     """Decode a second time for the low bytes, and put them beside the high ones."""
-    with Image.open(file, formats=FORMATS) as image:
+    with source() as stream, Image.open(stream, formats=FORMATS) as image:
         if rawmode == "LA;16B":  # the four bytes of a pixel as they stand
             low = "RGBA"
         else:
@@ -357,7 +412,7 @@ def _sixteen_bit(file: Path, eight: Pixels, rawmode: str, orientation: int) -> P
     )
 
 
-def _encoding(file: Path, image: Image.Image) -> dict[str, Any]:
+def _encoding(source: Callable[[], BinaryIO], image: Image.Image) -> dict[str, Any]:
     """How the file was compressed, as keywords for writing it again."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         first, *others = [entry[1:3] for entry in image.layer]
@@ -373,15 +428,15 @@ def _encoding(file: Path, image: Image.Image) -> dict[str, Any]:
             kept["keep_rgb"] = image.info.get("adobe_transform") == 0
         return kept
     if image.format == "WEBP":
-        return {"lossless": _webp_is_lossless(file)}
+        return {"lossless": _webp_is_lossless(source)}
     if image.format == "TIFF":
         return {"compression": image.info.get("compression")}
     return {}
 
 
-def _webp_is_lossless(file: Path) -> bool:
+def _webp_is_lossless(source: Callable[[], BinaryIO]) -> bool:
     """Whether the picture's chunk is VP8L; the chunks before it are few and small."""
-    with file.open("rb") as stream:
+    with source() as stream:
         stream.seek(12)
         while len(head := stream.read(8)) == 8:
             if head[:4] in (b"VP8L", b"VP8 "):

@@ -18,12 +18,20 @@ from torch.nn import functional as F
 from cicm.conventions import InputError, describe
 from cicm.data.photos import Photo, check_mask_size, open_photo
 from cicm.data.pixels import Box, Pixels, pixels_of_array, pixels_of_image
+from cicm.inference.crops import Crop, plan_crops
+from cicm.inference.seams import soften
+from cicm.inference.tiles import cut, depth, fill_levels, plan_levels
 
 LARGE_HOLE = 0.6
 """Missing share above which a warning is given: the models are trained and scored up to 60 percent."""
 
 WHOLE = 512 * 512
 """Pixels of a picture that is always seen whole; larger ones are cut around the hole."""
+
+STRATEGIES = ("auto", "whole", "crop", "tile", "resize")
+
+RELATIVE = 0.5
+"""Known pixels around a group of holes, as a share of its shorter side, where that is more than the margin."""
 
 BATCH = 2**21
 """Pixels in one forward: 32 pictures of 256x256; bounds the memory of a large batch."""
@@ -41,11 +49,15 @@ class Report:
         height: of the picture.
         width: of the picture.
         missing: share of the pixels that were filled.
-        box: the part that the network saw, (left, top, right, bottom).
-        reduced: factor by which that part was reduced for the network; 1 is none.
-        network_size: (height, width) that the network computed, padding included.
+        box: the part that the network saw, (left, top, right, bottom); of several crops what encloses them.
+        reduced: factor by which that part was reduced for the network; 1 is none. The largest, if there are several.
+        network_size: (height, width) that the network computed, padding included. The largest, if there are several.
         device: where.
         seconds: from the decoded picture to the filled one; of the whole call for a batch.
+        strategy: what was done: `whole`, `resize`, `crop` or `tile`.
+        crops: the parts, each around a group of holes, in the order in which they were filled.
+        tiles: how often the network was called.
+        feather: pixels over which the step at the border was taken out of the fill.
     """
 
     height: int
@@ -56,6 +68,10 @@ class Report:
     network_size: tuple[int, int]
     device: str
     seconds: float = 0.0
+    strategy: str = "whole"
+    crops: tuple[Box, ...] = ()
+    tiles: int = 1
+    feather: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,12 +101,18 @@ class Inpainter:
     Args:
         model: a `cicm.assembly.MemoryInpainter`; it is moved to the device and put into evaluation mode.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes an accelerator where there is one.
-        margin: known pixels that the network sees around the hole, in a picture larger than 512x512: this many, or as
-            many as the hole is long, whichever is more.
-        max_side: if that part is longer, it is reduced to this for the network and the fill is enlarged.
+        margin: known pixels that the network sees around a hole at least, in a picture that isn't seen whole.
+        max_side: longest side of what the network sees.
+        strategy: `whole`: the picture as it is. `resize`: one part around all holes, reduced if longer than `max_side`.
+            `crop`: one around each group of holes, reduced likewise. `tile`: as crop, but wide holes are reduced until
+            they are no wider than `widest`, thin ones are seen at full size, and what is longer than `tile` is done in
+            tiles. `auto`: `tile`, and as ever for a picture of up to 512x512, which is seen whole.
+        tile: side of a tile.
+        widest: pixels across a hole, as the network sees it, up to which it fills well.
+        feather: pixels inside the hole over which the step at its border is taken out of the fill; 0 leaves it.
 
     Raises:
-        InputError: an unknown or absent device, a margin below 1, a max_side below 32.
+        InputError: an unknown or absent device or strategy, a number out of its range.
 
     Example:
         >>> from cicm.assembly import ModelConfig, build
@@ -103,26 +125,48 @@ class Inpainter:
     """
 
     def __init__(
-        self, model: nn.Module, *, device: str | torch.device = "auto", margin: int = 128, max_side: int = 1024
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device = "auto",
+        margin: int = 64,
+        max_side: int = 1024,
+        strategy: str = "auto",
+        tile: int = 512,
+        widest: int = 96,
+        feather: int = 0,
     ) -> None:
-        if margin < 1 or max_side < 32:
-            raise InputError(f"margin must be at least 1 and max_side at least 32; got {margin} and {max_side}.")
+        if strategy not in STRATEGIES:
+            raise InputError(f"strategy must be one of {', '.join(STRATEGIES)}; got {strategy!r}.")
+        for name, value, least in (
+            ("margin", margin, 1),
+            ("max_side", max_side, 32),
+            ("tile", tile, 32),
+            ("widest", widest, 8),
+            ("feather", feather, 0),
+        ):
+            if value < least:
+                raise InputError(f"{name} must be at least {least}; got {value}.")
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.margin = margin
         self.max_side = max_side
+        self.strategy = strategy
+        self.tile = tile
+        self.widest = widest
+        self.feather = feather
         self.reports: tuple[Report, ...] = ()
 
     @classmethod
     def from_pretrained(
-        cls,
-        path: str | os.PathLike | None = None,
-        *,
-        device: str | torch.device = "auto",
-        margin: int = 128,
-        max_side: int = 1024,
+        cls, path: str | os.PathLike | None = None, *, device: str | torch.device = "auto", **options: Any
     ) -> Inpainter:
         """The model in a weights file; without a path, the one that comes with the package.
+
+        Args:
+            path: a `.safetensors` file of cicm.
+            device: as above.
+            options: as above, by name.
 
         Raises:
             InputError: a file that is missing, damaged, a pickle or of another model; a device that is not there.
@@ -131,7 +175,7 @@ class Inpainter:
 
         place = choose_device(device)  # before the file is read, so that a wrong name is told at once
         loaded = load_weights(default_weights() if path is None else path)
-        return cls(loaded.model, device=place, margin=margin, max_side=max_side)
+        return cls(loaded.model, device=place, **options)
 
     @property
     def report(self) -> Report | None:
@@ -205,29 +249,43 @@ class Inpainter:
         return photo.with_pixels(pixels), self.reports[0]
 
     def plan(self, hole: np.ndarray) -> Plan:
-        """Where to look and how large, for a hole (H, W) bool with something in it."""
+        """Where to look and how large, for a hole (H, W) bool with something in it that is seen in one piece."""
         height, width = hole.shape
         box = (0, 0, width, height)
-        rule = self.model.network.size  # type: ignore[union-attr]
-        if height * width > WHOLE:
+        if height * width > WHOLE and self.strategy != "whole":
             rows, columns = np.flatnonzero(hole.any(1)).tolist(), np.flatnonzero(hole.any(0)).tolist()
             margin = max(self.margin, rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
             top, bottom = max(0, rows[0] - margin), min(height, rows[-1] + 1 + margin)
             left, right = max(0, columns[0] - margin), min(width, columns[-1] + 1 + margin)
-            if max(bottom - top, right - left) <= self.max_side:  # real pixels rather than padding, where there are any
-                tall, wide = rule.nearest(bottom - top, right - left)  # type: ignore[union-attr,operator]
-                top, bottom = _grow(top, bottom, tall, height)
-                left, right = _grow(left, right, wide, width)
             box = (left, top, right, bottom)
-        tall, wide = box[3] - box[1], box[2] - box[0]
-        factor = max(1.0, max(tall, wide) / self.max_side)
+        return self._seen(box, (height, width))
+
+    def _seen(self, box: Box, size: tuple[int, int]) -> Plan:
+        """How large the network sees a part of a picture of (height, width)."""
+        rule = self.model.network.size  # type: ignore[union-attr]
+        left, top, right, bottom = box
+        longest = max(size) if self.strategy == "whole" else self.max_side
+        if max(bottom - top, right - left) <= longest:  # real pixels rather than padding, where there are any
+            tall, wide = rule.nearest(bottom - top, right - left)  # type: ignore[union-attr,operator]
+            top, bottom = _grow(top, bottom, tall, size[0])
+            left, right = _grow(left, right, wide, size[1])
+        tall, wide = bottom - top, right - left
+        factor = max(1.0, max(tall, wide) / longest)
         work = (max(1, round(tall / factor)), max(1, round(wide / factor)))
-        return Plan(box, work, rule.nearest(*work))  # type: ignore[union-attr,operator]
+        return Plan((left, top, right, bottom), work, rule.nearest(*work))  # type: ignore[union-attr,operator]
+
+    def in_pieces(self, size: tuple[int, int]) -> bool:
+        """Whether a picture of (height, width) is filled group by group, rather than in one piece as `plan` tells."""
+        return self.strategy in ("crop", "tile") or (self.strategy == "auto" and size[0] * size[1] > WHOLE)
 
     # The kinds
 
     def _fill_pixels(self, pixels: Pixels, mask: Any, invert: bool, started: float) -> Pixels:
         hole = _checked_hole(mask, pixels.size, invert)
+        if self.feather or self.in_pieces(pixels.size):
+            canvas = _PixelCanvas(pixels)
+            self.reports = (self._fill_canvas(canvas, hole, started),)
+            return canvas.pixels
         plan = self.plan(hole)
         left, top, right, bottom = plan.box
         image = torch.from_numpy(np.ascontiguousarray(pixels.rgb(plan.box).transpose(2, 0, 1)))[None]
@@ -255,6 +313,14 @@ class Inpainter:
             holes = [_checked_hole(mask, size, invert)] * len(batch)
         else:
             holes = [_checked_hole(one, size, invert) for one in masks]
+        if self.feather or self.in_pieces(size):
+            result, reports = torch.empty_like(batch), []
+            for index, hole in enumerate(holes):
+                canvas = _TensorCanvas(batch[index])
+                reports.append(self._fill_canvas(canvas, hole, started))
+                result[index] = canvas.values
+            self.reports = tuple(reports)
+            return result if image.ndim == 4 else result[0]
         plans = [self.plan(hole) for hole in holes]
         result = batch.clone()
         for start, stop in _runs(plans):
@@ -268,6 +334,67 @@ class Inpainter:
             result[start:stop, :, top:bottom, left:right] = torch.where(inside, fill.to(seen.dtype), seen)
         self.reports = tuple(self._report(hole, plan, started) for hole, plan in zip(holes, plans, strict=True))
         return result if image.ndim == 4 else result[0]
+
+    def _fill_canvas(self, canvas: _PixelCanvas | _TensorCanvas, hole: np.ndarray, started: float) -> Report:
+        """Fill one picture in place, part by part; what was filled is known to the parts that come later."""
+        rule = self.model.network.size  # type: ignore[union-attr]
+        pieces = self.in_pieces(hole.shape)
+        tiling = pieces and self.strategy != "crop"
+        side = min(self.tile, self.max_side) if tiling else self.max_side
+        if pieces:
+            crops = plan_crops(hole, margin=self.margin, relative=RELATIVE, longest=side)
+        else:
+            box = self.plan(hole).box
+            crops = (Crop(box, box),)
+        made: list[Plan] = []
+
+        def fill(colours: np.ndarray, gone: np.ndarray, plan: Plan | None = None) -> np.ndarray:
+            height, width = gone.shape
+            if plan is None:
+                plan = Plan((0, 0, width, height), (height, width), rule.nearest(height, width))  # type: ignore[union-attr,operator]
+            made.append(plan)
+            image = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)))[None]
+            filled = self._forward(image, torch.from_numpy(gone.astype(np.float32))[None, None], plan)
+            return filled[0].permute(1, 2, 0).cpu().numpy()
+
+        missing, boxes, reduced = hole.copy(), [], 1.0
+        for crop in crops:
+            plan = self._seen(crop.box, hole.shape) if not tiling else None
+            box = plan.box if plan else crop.box
+            part, own = cut(missing, box), _inside(missing, crop.hole, box)
+            if plan is None:
+                levels = plan_levels(part, min(self.widest, side / 2))
+                fill_levels(
+                    canvas.read,
+                    canvas.write,
+                    fill,
+                    box,
+                    part,
+                    own,
+                    levels,
+                    side,
+                    self.margin,
+                    int(rule.multiple_of),  # type: ignore[union-attr,arg-type]
+                )
+                reduced = max(reduced, levels[0].factor)
+            else:
+                canvas.write(box, fill(canvas.read(box), part, plan), own)
+                reduced = max(reduced, plan.reduced)
+            if self.feather:
+                gone = cut(hole, box)
+                soften(canvas.read, canvas.write, box, own, ~gone, depth(gone), self.feather)
+            part[own] = False  # a view of what is still missing
+            boxes.append(box)
+        edges = np.array(boxes)
+        return replace(
+            self._report(hole, max(made, key=lambda plan: plan.padded[0] * plan.padded[1]), started),
+            box=(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()),
+            reduced=reduced,
+            strategy=("tile" if len(made) > len(boxes) else "crop") if pieces else self._one_piece(made[0], hole),
+            crops=tuple(boxes),
+            tiles=len(made),
+            feather=self.feather,
+        )
 
     # The network
 
@@ -312,7 +439,45 @@ class Inpainter:
             network_size=plan.padded,
             device=str(self.device),
             seconds=time.perf_counter() - started,
+            strategy=self._one_piece(plan, hole),
+            crops=(plan.box,),
         )
+
+    def _one_piece(self, plan: Plan, hole: np.ndarray) -> str:
+        return "whole" if plan.work == hole.shape else "resize"
+
+
+class _PixelCanvas:
+    """A picture's stored numbers, being filled; the caller's are not written to."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = replace(pixels, values=pixels.values.copy())
+
+    def read(self, box: Box) -> np.ndarray:
+        return self.pixels.rgb(box)
+
+    def write(self, box: Box, colours: np.ndarray, places: np.ndarray) -> None:
+        here = cut(self.pixels.values, box)
+        here[...] = replace(self.pixels, values=here).filled(colours, places).values
+
+
+class _TensorCanvas:
+    """The same for (3, H, W) in [0, 1]."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.values = image.clone()
+
+    def read(self, box: Box) -> np.ndarray:
+        left, top, right, bottom = box
+        return self.values[:, top:bottom, left:right].float().permute(1, 2, 0).cpu().numpy()
+
+    def write(self, box: Box, colours: np.ndarray, places: np.ndarray) -> None:
+        if not np.isfinite(colours[places]).all():
+            raise InputError("the network gave NaN or infinity. Use other weights.")
+        left, top, right, bottom = box
+        here = self.values[:, top:bottom, left:right]
+        new = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1))).to(here)
+        here.copy_(torch.where(torch.from_numpy(places).to(here.device), new, here))
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -360,6 +525,14 @@ def _checked_hole(mask: Any, size: tuple[int, int], invert: bool) -> np.ndarray:
             stacklevel=4,
         )
     return hole
+
+
+def _inside(missing: np.ndarray, group: Box, box: Box) -> np.ndarray:
+    """(h, w) bool of the box: what is missing inside the group's own box."""
+    own = np.zeros((box[3] - box[1], box[2] - box[0]), dtype=bool)
+    here = (group[0] - box[0], group[1] - box[1], group[2] - box[0], group[3] - box[1])
+    cut(own, here)[...] = cut(missing, group)
+    return own
 
 
 def _one_each(mask: Any, count: int) -> Sequence[Any] | None:

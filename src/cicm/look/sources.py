@@ -6,11 +6,10 @@ The index asks the finished network instead: which regions would it write into e
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
 from cicm.assembly import MemoryInpainter
+from cicm.assembly.fingerprint import fingerprint as fingerprint
 from cicm.assembly.weights import UNUSABLE, read_header
 from cicm.conventions import InputError
 from cicm.data.datasets import to_image
@@ -30,10 +30,11 @@ from cicm.data.generators import HoleGenerator
 from cicm.data.photos import check_readable, read_image
 from cicm.data.pixels import Box
 from cicm.evaluation.records import check_output, write_atomic
+from cicm.inference.views import View, alike
+from cicm.inference.views import views as views
 from cicm.memory import ContextMemory, MemoryRead
 from cicm.memory.rules import keep_top
 from cicm.memory.state import kept
-from cicm.networks.contract import SizeRule
 from cicm.ops import complete_cells, missing_share
 from cicm.ops.similarity import compared
 
@@ -47,8 +48,6 @@ THUMBNAIL = 72
 """Longest side of a thumbnail, in pixels."""
 MOST_KEPT = 16
 HOLE_SEED = 0
-ALONG = 3
-"""Windows along the longer side of a reduced photo, at most; native windows are at most 2 by 2."""
 
 
 class Source(NamedTuple):
@@ -161,27 +160,6 @@ class SourceIndex:
         return found
 
 
-def fingerprint(model: nn.Module) -> str:
-    """A digest of every number in a model and of how its memories are read; the same on every device.
-
-    Example:
-        >>> from cicm.assembly import ModelConfig, build
-        >>> model = build(ModelConfig("unet", {"width": 4}))
-        >>> same = fingerprint(model) == fingerprint(model)
-        >>> len(fingerprint(model)), same
-        (64, True)
-    """
-    digest = hashlib.sha256()
-    for name, memory in model.memories.items():  # type: ignore[union-attr,operator]
-        digest.update(json.dumps([name, asdict(memory.config)], sort_keys=True).encode())
-    network: Any = model.network
-    digest.update(f"{type(network).__name__} {sorted(getattr(network, 'options', {}).items())}".encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def with_sets(model: nn.Module) -> dict[str, ContextMemory]:
     """Site -> memory, for those that have sets to look into.
 
@@ -256,7 +234,7 @@ def make_index(
         seen = list(views(photo, side, rule)) if min(photo.shape[:2]) >= rule.minimum else []
         skipped += not seen
         rng = np.random.default_rng(np.random.SeedSequence(HOLE_SEED, spawn_key=(number,)))
-        for group in _alike(seen):
+        for group in alike(seen):
             image = to_image(np.stack([view.pixels for view in group])).to(device)
             hole = torch.stack([holes(image.shape[-2], image.shape[-1], rng) for _ in group]).to(image)
             reads = model(image * (1 - hole), hole).reads
@@ -268,70 +246,6 @@ def make_index(
         raise InputError(f"none of the {len(paths)} photos in {root} can be read, or is large enough to look at.")
     facts = Facts(len(paths) - skipped, skipped, sum(int(one.rows.sum()) for one in best.values()), side, keep)
     return _finished(fingerprint(model), best, root, paths, facts, thumbnails)
-
-
-class View(NamedTuple):
-    """A window of a photo as the network sees it.
-
-    Args:
-        pixels: (h, w, 3) uint8.
-        left, top: of the window, in its own pixels, from the corner of the photo.
-        across, down: pixels of the photo for one of its own.
-    """
-
-    pixels: np.ndarray
-    left: int
-    top: int
-    across: float
-    down: float
-
-    def cells(self, grid: tuple[int, int]) -> np.ndarray:
-        """(h * w, 4) int32, the cells of a feature map in pixels of the photo: left, top, right, bottom.
-
-        Example:
-            >>> View(np.zeros((4, 4, 3), np.uint8), 2, 0, 2.0, 1.0).cells((1, 2)).tolist()
-            [[4, 0, 8, 4], [8, 0, 12, 4]]
-        """
-        height, width = self.pixels.shape[:2]
-        y = (self.top + np.arange(grid[0] + 1) * height / grid[0]) * self.down
-        x = (self.left + np.arange(grid[1] + 1) * width / grid[1]) * self.across
-        y, x = y.round().astype(np.int32), x.round().astype(np.int32)
-        rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
-        return np.stack([x[columns], y[rows], x[columns + 1], y[rows + 1]], 1)
-
-
-def views(photo: np.ndarray, side: int, rule: SizeRule) -> Iterator[View]:
-    """The windows of a photo: reduced until its shorter side is `side`, and, where that differs, as it is.
-
-    A photo that is smaller than `side` is seen as it is, cut to a size that the network takes.
-    """
-    height, width = photo.shape[:2]
-    if min(height, width) > side:
-        factor = side / min(height, width)
-        size = (max(side, round(width * factor)), max(side, round(height * factor)))
-        reduced = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0))
-        yield from _windows(reduced, side, rule, ALONG, width / size[0], height / size[1])
-    yield from _windows(photo, side, rule, 2, 1.0, 1.0)
-
-
-def _windows(photo: np.ndarray, side: int, rule: SizeRule, most: int, across: float, down: float) -> Iterator[View]:
-    size = [min(side, length) // rule.multiple_of * rule.multiple_of for length in photo.shape[:2]]
-    starts = []
-    for length, window in zip(photo.shape[:2], size, strict=True):
-        count = min(most, -(-length // window))
-        room = length - window
-        starts.append([room // 2] if count == 1 else [room * place // (count - 1) for place in range(count)])
-    for top in starts[0]:
-        for left in starts[1]:
-            yield View(photo[top : top + size[0], left : left + size[1]], left, top, across, down)
-
-
-def _alike(seen: Sequence[View]) -> Iterable[list[View]]:
-    """Views of one size together, in the order in which they came."""
-    groups: dict[tuple[int, ...], list[View]] = {}
-    for view in seen:
-        groups.setdefault(view.pixels.shape, []).append(view)
-    return groups.values()
 
 
 class _Best:
