@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cicm.evaluation import provenance
 
-NAMES = ("doors", "folder", "memory", "networks", "training")
+NAMES = ("big", "doors", "folder", "memory", "networks", "training")
 
 
 def conditions() -> dict[str, object]:

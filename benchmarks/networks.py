@@ -5,6 +5,7 @@ Peak memory is what a second forward adds to a process of its own, after the fir
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def peak(what: str) -> float:
 
 
 def _status(key: str) -> float:
-    """MiB of this process, from Linux; `ru_maxrss` would begin at the high-water mark of the process that started us."""
+    """MiB of this process, from Linux; `ru_maxrss` would begin at that of the process that started us."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
@@ -70,6 +71,7 @@ def _added(work: Callable[[], object]) -> float:
     """MiB that the second call needs at its height, over what was held before it."""
     with torch.inference_mode():
         work()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed goes back to the system, so that it counts again
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
         work()
@@ -77,7 +79,7 @@ def _added(work: Callable[[], object]) -> float:
 
 
 def parts() -> dict[str, dict[str, object]]:
-    """Plain and lean forms of what is slow in the originals, on the sizes of a 256x256 picture: name -> form -> call."""
+    """Plain and lean forms of what is slow in the originals, at the sizes of 256x256: name -> form -> call."""
     from cicm.networks import rfr
     from cicm.ops import filtering
 
