@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cicm.cli.main import VERBS
 
@@ -26,7 +27,8 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 
 def given() -> dict[str, Any]:
-    """What a page may take for granted: a picture with its mask, features with their complete regions."""
+    """What a page may take for granted: a picture with its mask, features with their complete regions; and folders of
+    photos and masks. Blocks fenced `py` are not run: they need what is not installed everywhere."""
     rng = np.random.default_rng(0)
     mask = np.zeros((48, 64), bool)
     mask[10:20, 20:40] = True
@@ -41,6 +43,9 @@ def given() -> dict[str, Any]:
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(given()["image" if folder == "photos" else "mask"]).save(tmp_path / folder / "street.png")
     space = given()
     for number, block in enumerate(blocks(page, "python"), start=1):
         name = f"{page.name}, block {number}"

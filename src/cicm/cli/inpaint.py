@@ -40,7 +40,7 @@ EXAMPLES = """examples:
   cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
 """
 
-INPAINTER = ("margin", "max_side")
+INPAINTER = ("margin", "max_side", "strategy", "feather")
 """Options that are passed on as they are."""
 
 SOURCES = {"mask": None, "masks": None, "mask_suffix": None, "mask_alpha": False, "mask_color": None, "boxes": None}
@@ -74,7 +74,9 @@ def build_parser() -> ArgumentParser:
     add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--margin", type=int, metavar="PIXELS", help="least width of known pixels seen around the hole")
-    add("--max-side", type=int, metavar="PIXELS", help="a longer part is reduced for the network")
+    add("--max-side", type=int, metavar="PIXELS", help="longest side that the network sees")
+    add("--strategy", type=str, metavar="NAME", help="auto, whole, resize, crop or tile: see docs/big-pictures.md")
+    add("--feather", type=int, metavar="PIXELS", help="take the step at the border out of the fill, inside the hole")
     add("--quiet", action="store_true", help="print errors and warnings only")
 
     add = parser.add_argument_group("where to fill, one of these").add_argument
@@ -199,8 +201,9 @@ def _inpaint(options: Namespace) -> int:
         for note in notes:
             print(f"cicm: note: {note}", file=sys.stderr)
         reduced = f", seen at 1/{report.reduced:.2g}" if report.reduced > 1 else ""
+        pieces = f", {report.strategy} ({report.tiles})" if report.tiles > 1 else ""
         print(
-            f"{output}: {report.width}x{report.height}, {100 * report.missing:.3g} % filled{reduced}, "
+            f"{output}: {report.width}x{report.height}, {100 * report.missing:.3g} % filled{pieces}{reduced}, "
             f"{time.perf_counter() - started:.1f} s on {report.device}"
         )
     return 0

@@ -12,7 +12,7 @@ from cicm import __version__
 from cicm.conventions import InputError
 
 VERBS = {
-    "inpaint": "fill the holes of a photo",
+    "inpaint": "fill the holes of a photo, or of a folder of photos",
     "serve": "a web page to repair photos in a browser, and a REST interface",
     "train": "train a recipe, or go on with a run that was interrupted",
     "evaluate": "score a model, a classical method or a folder of results",
@@ -24,6 +24,7 @@ VERBS = {
     "recipes": "list the recipes, or print one with everything that it inherits",
     "networks": "list the networks with parameters, multiply-adds, sites and size rules",
     "convert": "turn published weights of an original network into a file of ours, and back",
+    "export": "write a model as one file that runs without this package: ONNX, or a program of torch",
     "weights": "list the files of published weights, where they are looked for, and fetch one",
 }
 

@@ -14,6 +14,9 @@ from cicm.conventions import InputError
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Endings that are read, in any case."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""What is opened (JPEG includes MPO); Pillow's other readers stay shut, since some start other programs."""
+
 
 def find_images(root: str | Path) -> list[Path]:
     """All image files below a folder, however deep, in the same order on every machine.
@@ -66,7 +69,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         with warnings.catch_warnings():
             # A picture of many pixels is refused where it is decoded, with its limit; here nothing is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if isinstance(image, TiffImageFile):
                     # Pillow has turned this size already, in some versions.

@@ -27,15 +27,13 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from cicm.conventions import InputError
+from cicm.data.folders import FORMATS as FORMATS
 from cicm.data.formats import ENDINGS, WRITERS, fitted
 from cicm.data.metadata import Metadata, metadata_of
 from cicm.data.pixels import Pixels, pixels_of_image
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that is opened: Pillow's own limit against decompression bombs, 2 GiB / 12 bytes."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-"""What is opened (JPEG includes MPO); Pillow's other readers stay shut, since some start other programs."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

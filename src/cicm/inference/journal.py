@@ -1,0 +1,264 @@
+"""What a run has done, kept beside the results, so that a killed run goes on where it stood.
+
+`OUT/.cicm/journal.jsonl` is only ever appended to; each shard has a file of its own. A result takes three steps:
+
+1. it is written whole below `OUT/.cicm/`, and synced to the disk;
+2. the journal says `ready`, with the result's size and digest, and is synced;
+3. the result takes its place by one rename, and the journal says `done`.
+
+A run that dies before 2 leaves nothing, and does the photo again. Between 2 and 3 the digest tells whether the rename
+happened. After it nothing is open: `done` needs no sync, since `ready` and the digest prove as much.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cicm import __version__
+from cicm.conventions import InputError
+from cicm.data.folders import reason_of
+from cicm.inference.jobs import shown
+
+FOLDER = ".cicm"
+FORMAT = 1
+MAX_LINE = 2**20
+
+Inputs = list[list[Any]]
+"""[name, size in bytes, time of change in nanoseconds] of each file that a result is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The last that a journal says of a job.
+
+    Args:
+        output: path of the result, below the folder of results.
+        inputs: what it was made of.
+        settings: digest of the settings that it was made with.
+        size: bytes of the result.
+        digest: of the result.
+        finished: it has taken its place; otherwise it was about to.
+        run: which run made it.
+    """
+
+    output: str
+    inputs: Inputs
+    settings: str
+    size: int
+    digest: str
+    finished: bool
+    run: str = ""
+
+
+@dataclass
+class Ledger:
+    """All journals of a folder of results, read.
+
+    Args:
+        entries: job's key -> the last entry.
+        settings: digest of settings -> the settings in words.
+        damaged: lines that could not be read; what they said counts as not done.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    damaged: int = 0
+
+    def proves(self, key: str, out: Path) -> bool:
+        """Whether the result of a job is in its place, whole, and the one that was made then."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return False
+        file = out / entry.output
+        try:
+            if file.is_symlink() or not file.is_file() or file.stat().st_size != entry.size:
+                return False
+            return entry.finished or digest_of(file) == entry.digest
+        except OSError:
+            return False
+
+
+def read_ledger(out: Path) -> Ledger:
+    """What the journals of a folder of results say; empty if there are none.
+
+    A line that a killed run left unfinished, or that anything else damaged, is left out: the photo is then done again,
+    or refused because its result exists.
+
+    Raises:
+        InputError: a journal that can't be opened.
+    """
+    ledger = Ledger()
+    folder = out / FOLDER
+    try:
+        files = sorted(folder.glob("journal*.jsonl"), key=lambda file: file.stat().st_mtime_ns)
+        for file in files:
+            with file.open("rb") as stream:
+                while line := stream.readline(MAX_LINE):
+                    _take(ledger, line)
+    except OSError as error:
+        raise InputError(f"the journal in {shown(folder)} can't be read: {reason_of(error)}") from error
+    return ledger
+
+
+def digest_of_settings(settings: Mapping[str, Any]) -> str:
+    """Names settings in 16 letters; equal settings have equal names, in whatever order they are given."""
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def digest_of(file: Path) -> str:
+    """Of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+class Journal:
+    """Writes one run's journal; holds it alone while open.
+
+    Args:
+        out: the folder of results; it exists.
+        settings: what decides about results, as plain data.
+        name: of this journal among those of the folder, such as a shard's.
+        run: names the run.
+
+    Raises:
+        InputError: another run writes this journal, or it can't be written.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any], *, name: str = "", run: str = "") -> None:
+        self.folder = out / FOLDER
+        self.file = self.folder / (f"journal-{name}.jsonl" if name else "journal.jsonl")
+        self.parts = self.folder / (f"parts-{name}" if name else "parts")
+        self.settings = digest_of_settings(settings)
+        self.run = run or secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._synced = threading.Lock()
+        self._written = self._safe = 0
+        try:
+            if self.folder.is_symlink():
+                raise InputError(f"{shown(self.folder)} is a link; expected a folder. Take it away.")
+            self.folder.mkdir(exist_ok=True)
+            self._handle = os.open(
+                self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o644
+            )
+            _lock(self._handle, self.file)
+            shutil.rmtree(self.parts, ignore_errors=True)  # what a killed run left half written
+            self.parts.mkdir()
+            if os.lseek(self._handle, 0, os.SEEK_END):
+                os.lseek(self._handle, -1, os.SEEK_END)
+                if os.read(self._handle, 1) != b"\n":  # a line that was cut off ends here
+                    os.write(self._handle, b"\n")
+        except OSError as error:
+            raise InputError(f"no journal can be written in {shown(out)}: {reason_of(error)}") from error
+        self._append(
+            {"kind": "run", "format": FORMAT, "version": __version__, "run": self.run, "began": time.time()}
+            | {"digest": self.settings, "settings": dict(settings)},
+            sync=True,
+        )
+
+    def ready(self, key: str, output: str, inputs: Inputs, size: int, digest: str) -> None:
+        """Say, on the disk, that a result is about to take its place."""
+        entry = {"output": output, "inputs": inputs, "settings": self.settings, "size": size, "digest": digest}
+        self._append({"kind": "ready", "key": key, "run": self.run, **entry}, sync=True)
+
+    def done(self, key: str) -> None:
+        """Say that it has."""
+        self._append({"kind": "done", "key": key, "run": self.run})
+
+    def failed(self, key: str, error: str) -> None:
+        """Say what kept a photo from being filled; it is tried again by the next run."""
+        self._append({"kind": "failed", "key": key, "run": self.run, "error": error[:1000]})
+
+    def close(self) -> None:
+        """Let another run write it."""
+        if self._handle >= 0:
+            shutil.rmtree(self.parts, ignore_errors=True)
+            os.close(self._handle)
+            self._handle = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _append(self, record: dict[str, Any], *, sync: bool = False) -> None:
+        line = json.dumps(record, ensure_ascii=True).encode() + b"\n"  # ASCII: also for names that are no Unicode
+        with self._lock:
+            while line:  # O_APPEND: one write is one line; a disk that is nearly full may take less
+                line = line[os.write(self._handle, line) :]
+            self._written += 1
+            mine = self._written
+        if sync:
+            with self._synced:  # whoever comes while another syncs is often covered by the next one's sync
+                if self._safe < mine:
+                    written = self._written
+                    os.fsync(self._handle)
+                    self._safe = written
+
+
+def _take(ledger: Ledger, line: bytes) -> None:
+    try:
+        record = json.loads(line)
+        kind = record["kind"]
+        if kind == "run":
+            ledger.settings[str(record["digest"])] = dict(record["settings"])
+            return
+        key = record["key"]
+        if not isinstance(key, str):
+            raise TypeError("a key is text")
+        if kind == "ready":
+            entry = Entry(
+                str(record["output"]),
+                [list(item) for item in record["inputs"]],
+                str(record["settings"]),
+                int(record["size"]),
+                str(record["digest"]),
+                False,
+                str(record["run"]),
+            )
+            if not safe_below(entry.output):
+                raise ValueError("a result lies in the folder of results")
+            ledger.entries[key] = entry
+        elif kind == "done" and (last := ledger.entries.get(key)) and last.run == record["run"]:
+            ledger.entries[key] = Entry(last.output, last.inputs, last.settings, last.size, last.digest, True, last.run)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        ledger.damaged += line.strip() != b""
+
+
+def safe_below(path: str) -> bool:
+    """Whether a path with "/" stays below the folder that it is joined to.
+
+    Example:
+        >>> safe_below("a/b.png"), safe_below("../b.png"), safe_below("/b.png")
+        (True, False, False)
+    """
+    parts = path.split("/")
+    return not os.path.isabs(path) and not {"", ".", "..", FOLDER} & set(parts) and "\0" not in path
+
+
+def _lock(handle: int, file: Path) -> None:
+    """Hold a file alone until it is closed, also by being killed; where the system can't, nobody is kept out."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"another run is writing to {shown(file.parent.parent)}. Wait for it, give each its --shard, or use "
+            "another folder."
+        ) from error
+    except OSError:  # a file system without locks
+        return

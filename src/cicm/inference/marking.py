@@ -1,0 +1,474 @@
+"""Where the holes of a folder's photos come from: mask files, transparency, a colour, a list of boxes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cicm.conventions import InputError
+from cicm.data.folders import reason_of
+from cicm.data.photos import Photo, check_mask_size, check_readable
+from cicm.data.pixels import Box, Pixels
+from cicm.inference.jobs import Found, Job, scan, several, shown
+
+MAX_GROW = 512
+"""Most pixels that a hole is grown by."""
+
+MAX_LIST = 2**28
+"""Bytes of the longest list of boxes that is read: some five million."""
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Photos with their masks.
+
+    Args:
+        jobs: one for each result, still without its name.
+        missing: (photo, why it has no mask).
+        unused: masks or rows that belong to no photo.
+        names: key -> the name that its result would have, where that is not the photo's.
+    """
+
+    jobs: tuple[Job, ...]
+    missing: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSource:
+    """Says where a photo is to be filled.
+
+    Args:
+        invert: fill what would be kept, and keep what would be filled.
+        grow: pixels by which the hole is grown to all sides, after inverting.
+
+    Raises:
+        InputError: a grow below 0 or above 512.
+    """
+
+    invert: bool = False
+    grow: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.grow <= MAX_GROW:
+            raise InputError(f"a hole grows by 0 to {MAX_GROW} pixels; got {self.grow}.")
+
+    def assign(self, root: Path, found: Found) -> Assigned:
+        """Which of the files found are photos, and what belongs to each.
+
+        Raises:
+            InputError: the masks can't be found at all.
+        """
+        raise NotImplementedError
+
+    def where(self, root: Path, mask: str) -> Path:
+        """The file of a job's mask, for photos below `root`."""
+        raise NotImplementedError
+
+    def absolute(self) -> Self:
+        """The same, for a process that starts in another folder."""
+        named = vars(self).items()
+        paths: dict[str, Any] = {name: value.absolute() for name, value in named if isinstance(value, Path)}
+        return replace(self, **paths)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides about results, as plain data for the journal."""
+        return {"masks": type(self).__name__, "invert": self.invert, "grow": self.grow}
+
+    def apply(self, photo: Photo, job: Job, root: Path) -> tuple[Photo, np.ndarray]:
+        """The photo as it is to be filled, and its hole, (H, W) bool, with something in it.
+
+        Raises:
+            InputError: a mask that can't be read or has another size; nothing to fill, or all of it.
+        """
+        hole = self._hole(photo, job, root)
+        if not hole.any():
+            raise InputError(self._nothing())
+        hole = grown(hole, self.grow)
+        if hole.all():
+            raise InputError(
+                "nothing known to start from: the whole picture would be filled. Leave something, grow less, or turn "
+                "the meaning round with --invert (invert=True)."
+            )
+        return photo, hole
+
+    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
+        raise NotImplementedError
+
+    def _nothing(self) -> str:
+        return (
+            f"nothing to fill: the mask {'is all white' if self.invert else 'has no white'}. White means fill; "
+            "paint the places to fill white, or turn the meaning round with --invert (invert=True)."
+        )
+
+
+# Mask files
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MaskFiles(MaskSource):
+    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
+        hole = np.zeros(photo.size, dtype=bool)
+        for mask in job.masks:
+            one = _read_mask(check_readable(self.where(root, mask), "mask"), self.invert)
+            check_mask_size(one.shape, photo.size)
+            hole |= one
+        return hole
+
+
+@dataclass(frozen=True)
+class MaskFolder(_MaskFiles):
+    """A folder that mirrors that of the photos.
+
+    The mask of `sub/a.jpg` is `sub/a.jpg` there, else `sub/a.jpg.png` (any picture's ending), else the one file whose
+    name without its ending is `sub/a`.
+    """
+
+    root: Path
+
+    def assign(self, root: Path, found: Found) -> Assigned:
+        masks = scan(self.root, "masks")
+        if not masks.files:
+            raise InputError(f"there is no mask in {shown(self.root)}. Give the folder that holds the masks.")
+        photos = _outside(root, found.files, self.root)
+        exact, stems = set(masks.files), defaultdict(list)
+        for mask in masks.files:
+            stems[os.path.splitext(mask)[0]].append(mask)
+        jobs, missing, used = [], [], set()
+        reasons = dict(masks.problems)
+        for photo in photos:
+            stem = os.path.splitext(photo)[0]
+            choices = [photo] if photo in exact else stems.get(photo) or stems.get(stem) or []
+            used.update(choices)
+            if len(choices) == 1:
+                jobs.append(Job(photo, photo, (choices[0],)))
+            elif choices:
+                missing.append((photo, f"it has several masks: {several(choices)}. Leave one."))
+            elif why := next((why for mask, why in reasons.items() if os.path.splitext(mask)[0] == stem), ""):
+                missing.append((photo, f"its mask can't be used: {why}"))
+            else:
+                missing.append((photo, f"it has no mask: expected {shown(stem)}.png or alike in {shown(self.root)}."))
+        return Assigned(tuple(jobs), tuple(missing), tuple(mask for mask in masks.files if mask not in used))
+
+    def where(self, root: Path, mask: str) -> Path:
+        return self.root / mask
+
+
+@dataclass(frozen=True)
+class OneMask(_MaskFiles):
+    """One mask file for all photos, which then are all of its size."""
+
+    file: Path
+
+    def assign(self, root: Path, found: Found) -> Assigned:
+        check_readable(self.file, "mask")
+        photos = _outside(root, found.files, self.file)
+        return Assigned(tuple(Job(photo, photo, (self.file.name,)) for photo in photos))
+
+    def where(self, root: Path, mask: str) -> Path:
+        return self.file
+
+    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
+        told = check_readable(self.file, "mask").stat()
+        hole = _kept_mask(str(self.file), self.invert, told.st_size, told.st_mtime_ns)
+        check_mask_size(hole.shape, photo.size)
+        return hole
+
+
+@dataclass(frozen=True)
+class MaskBeside(_MaskFiles):
+    """Masks beside the photos: with the suffix `_mask`, the mask of `a.jpg` is `a_mask.png`, of any picture's ending.
+
+    Numbers may follow (`a_mask000.png`, `a_mask001.png`, as LaMa has them). Several masks of a photo are united; with
+    `each` every mask makes a result of its own, named after the mask.
+
+    Raises:
+        InputError: a suffix that is empty or has a slash in it.
+    """
+
+    suffix: str
+    each: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.suffix or "/" in self.suffix or "." in self.suffix:
+            raise InputError(
+                f"a mask's suffix is what stands between the photo's name and the ending, such as _mask; "
+                f"got {self.suffix!r}."
+            )
+
+    def assign(self, root: Path, found: Found) -> Assigned:
+        pattern = re.compile(rf"(.*[^/]){re.escape(self.suffix)}[0-9]*", re.DOTALL)
+        photos, masks = [], defaultdict(list)
+        for file in found.files:
+            if match := pattern.fullmatch(os.path.splitext(file)[0]):
+                masks[match[1]].append(file)
+            else:
+                photos.append(file)
+        jobs, missing, names = [], [], {}
+        for photo in photos:
+            stem, ending = os.path.splitext(photo)
+            own = masks.get(stem, [])
+            if not own:
+                missing.append((photo, f"it has no mask: expected {shown(stem + self.suffix)}.png or alike beside it."))
+            elif self.each:
+                for mask in own:
+                    key = f"{photo}\0{mask}"
+                    jobs.append(Job(key, photo, (mask,)))
+                    names[key] = os.path.splitext(mask)[0] + ending
+            else:
+                jobs.append(Job(photo, photo, tuple(own)))
+        stems = {os.path.splitext(photo)[0] for photo in photos}
+        unused = tuple(mask for stem, own in masks.items() if stem not in stems for mask in own)
+        return Assigned(tuple(jobs), tuple(missing), unused, names)
+
+    def where(self, root: Path, mask: str) -> Path:
+        return root / mask
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "suffix": self.suffix, "each": self.each}
+
+
+# The photo itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InThePhoto(MaskSource):
+    def assign(self, root: Path, found: Found) -> Assigned:
+        return Assigned(tuple(Job(photo, photo) for photo in found.files))
+
+
+@dataclass(frozen=True)
+class MaskAlpha(_InThePhoto):
+    """Fill where the photo is transparent: opacity below one half. What was filled is opaque afterwards."""
+
+    def apply(self, photo: Photo, job: Job, root: Path) -> tuple[Photo, np.ndarray]:
+        pixels = photo.pixels.expanded(to_rgb=False)
+        photo, hole = super().apply(photo.with_pixels(pixels), job, root)
+        if pixels.layout not in ("LA", "RGBA"):
+            return photo, hole
+        values = pixels.values.copy()
+        values[hole, -1] = np.array(pixels.ceiling, values.dtype)
+        return photo.with_pixels(replace(pixels, values=values)), hole
+
+    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
+        pixels = photo.pixels
+        if pixels.layout not in ("LA", "RGBA"):
+            return np.full(pixels.size, self.invert)
+        return (pixels.values[..., -1] < pixels.ceiling / 2) != self.invert
+
+    def _nothing(self) -> str:
+        return "nothing to fill: no pixel is transparent. Erase the places to fill, and keep the alpha channel."
+
+
+@dataclass(frozen=True)
+class MaskColour(_InThePhoto):
+    """Fill where the photo has a colour.
+
+    Args:
+        colour: red, green and blue, 0 to 255.
+        tolerance: largest difference in any of the three that still counts.
+
+    Raises:
+        InputError: numbers out of range.
+    """
+
+    colour: tuple[int, int, int]
+    tolerance: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(0 <= part <= 255 for part in self.colour) or not 0 <= self.tolerance <= 255:
+            raise InputError(
+                f"a colour has three parts of 0 to 255, and a tolerance as well; got {self.colour}, {self.tolerance}."
+            )
+
+    @classmethod
+    def parse(cls, text: str, **options: Any) -> MaskColour:
+        """From six hexadecimal digits.
+
+        Example:
+            >>> MaskColour.parse("#ff00ff").colour
+            (255, 0, 255)
+        """
+        if not re.fullmatch("#?[0-9a-fA-F]{6}", text):
+            raise InputError(f"a colour is written in six hexadecimal digits, such as ff00ff; got {text!r}.")
+        red, green, blue = bytes.fromhex(text.removeprefix("#"))
+        return cls((red, green, blue), **options)
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "colour": list(self.colour), "tolerance": self.tolerance}
+
+    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
+        colours = _eight_bit_rgb(photo.pixels)
+        wanted = np.array(self.colour, dtype=np.int16)
+        low, high = np.clip([wanted - self.tolerance, wanted + self.tolerance], 0, 255).astype(np.uint8)
+        return ((colours >= low) & (colours <= high)).all(2) != self.invert
+
+    def _nothing(self) -> str:
+        red, green, blue = self.colour
+        return (
+            f"nothing to fill: no pixel is within {self.tolerance} of the colour {red:02x}{green:02x}{blue:02x}. "
+            "JPEG moves colours: allow more with --mask-tolerance."
+        )
+
+
+@dataclass(frozen=True)
+class MaskBoxes(_InThePhoto):
+    """Fill boxes from a list: CSV with the columns photo, left, top, right, bottom, or a JSON list of such objects.
+
+    Pixels count from 0 at the left and at the top; right and bottom are the first that are not filled. A photo may have
+    several rows. It is named by its path below the folder of photos.
+    """
+
+    file: Path
+
+    def assign(self, root: Path, found: Found) -> Assigned:
+        known = set(found.files)
+        boxes: dict[str, list[Box]] = defaultdict(list)
+        for photo, box in read_boxes(self.file):
+            other = photo.replace("\\", "/").removeprefix("./")
+            boxes[photo if photo in known else other].append(box)
+        jobs = [Job(photo, photo, boxes=tuple(boxes[photo])) for photo in found.files if photo in boxes]
+        reason = f"it has no box in {shown(self.file)}."
+        missing = [(photo, reason) for photo in found.files if photo not in boxes]
+        return Assigned(tuple(jobs), tuple(missing), tuple(photo for photo in boxes if photo not in known))
+
+    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
+        hole = np.zeros(photo.size, dtype=bool)
+        height, width = photo.size
+        for left, top, right, bottom in job.boxes:
+            if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+                raise InputError(
+                    f"the box {left}, {top}, {right}, {bottom} (left, top, right, bottom) does not lie in the picture "
+                    f"of {width}x{height}. Correct the list."
+                )
+            hole[top:bottom, left:right] = True
+        return ~hole if self.invert else hole
+
+
+def read_boxes(file: str | os.PathLike) -> Iterator[tuple[str, Box]]:
+    """The rows of a list of boxes: (photo, (left, top, right, bottom)).
+
+    Raises:
+        InputError: a file that can't be read, is too long, or has a row that is no box, with its number.
+    """
+    path = check_readable(file, "list of boxes")
+    if path.stat().st_size > MAX_LIST:
+        raise InputError(f"{shown(path)} is larger than {MAX_LIST // 2**20} MiB. Split the list.")
+    names = ("left", "top", "right", "bottom")
+    try:
+        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as stream:
+            if path.suffix.lower() == ".json":
+                rows: Any = json.load(stream)
+                if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                    raise InputError(
+                        f"expected a JSON list of objects in {shown(path)}, with photo, {', '.join(names)}."
+                    )
+            else:
+                reader = csv.DictReader(stream)
+                if missing := [name for name in ("photo", *names) if name not in (reader.fieldnames or ())]:
+                    raise InputError(f"{shown(path)} has no column {missing[0]}; expected photo, {', '.join(names)}.")
+                rows = reader
+            for number, row in enumerate(rows, start=1):
+                photo, numbers = row.get("photo"), [_whole(row.get(name)) for name in names]
+                if not isinstance(photo, str) or not photo or None in numbers:
+                    told = [row.get(name) for name in ("photo", *names)]
+                    raise InputError(
+                        f"row {number} of {shown(path)} must be a photo's name and four whole numbers; got {told}."
+                    )
+                left, top, right, bottom = (value for value in numbers if value is not None)
+                if not (0 <= left < right and 0 <= top < bottom):
+                    raise InputError(
+                        f"row {number} of {shown(path)} is no box: left {left}, right {right}, top {top}, bottom "
+                        f"{bottom}. Right and bottom lie beyond left and top, and none is below 0."
+                    )
+                yield photo, (left, top, right, bottom)
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise InputError(f"the list of boxes {shown(path)} can't be read: {reason_of(error)}") from error
+
+
+def grown(hole: np.ndarray, by: int) -> np.ndarray:
+    """A hole and all pixels at most `by` away from it, in a straight line: what OpenCV's ellipse is meant to be.
+
+    Args:
+        hole: (H, W) bool.
+        by: pixels, 0 or more.
+
+    Returns:
+        (H, W) bool; the same array if nothing grows.
+
+    Example:
+        >>> dot = np.zeros((5, 5), dtype=bool)
+        >>> dot[2, 2] = True
+        >>> grown(dot, 2).sum(1).tolist()
+        [1, 3, 5, 3, 1]
+    """
+    if by == 0 or not hole.any():
+        return hole
+    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    top, bottom = max(0, rows[0] - by), min(hole.shape[0], rows[-1] + 1 + by)
+    left, right = max(0, columns[0] - by), min(hole.shape[1], columns[-1] + 1 + by)
+    part = hole[top:bottom, left:right]
+    height, width = part.shape
+    # The number of pixels up to each column, with enough room on both sides: a row grows by a difference of two.
+    count = np.zeros((height, width + 2 * by + 1), dtype=np.int32)
+    count[:, by + 1 : by + 1 + width] = np.cumsum(part, axis=1)
+    count[:, by + 1 + width :] = count[:, by + width : by + width + 1]
+    result = np.zeros_like(part)
+    for down in range(min(by, height - 1) + 1):
+        reach = int((by * by - down * down) ** 0.5)
+        wide = count[:, by + reach + 1 : by + reach + 1 + width] > count[:, by - reach : by - reach + width]
+        result[down:] |= wide[: height - down]
+        result[: height - down] |= wide[down:]
+    whole = np.zeros_like(hole)
+    whole[top:bottom, left:right] = result
+    return whole
+
+
+def _read_mask(path: Path, invert: bool) -> np.ndarray:
+    from cicm.data.holes import to_hole  # torch
+
+    return to_hole(path, invert=invert)[0].numpy() > 0.5
+
+
+@lru_cache(maxsize=1)
+def _kept_mask(path: str, invert: bool, size: int, changed: int) -> np.ndarray:
+    hole = _read_mask(Path(path), invert)
+    hole.flags.writeable = False
+    return hole
+
+
+def _outside(root: Path, files: Sequence[str], other: Path) -> Sequence[str]:
+    """The files that are neither `other` nor below it, for masks that are kept among the photos."""
+    real, place = os.path.realpath(root), os.path.realpath(other)
+    if not place.startswith(real.rstrip(os.sep) + os.sep):
+        return files
+    below = Path(place).relative_to(real).as_posix()
+    return [file for file in files if file != below and not file.startswith(below + "/")]
+
+
+def _eight_bit_rgb(pixels: Pixels) -> np.ndarray:
+    return pixels.expanded(to_rgb=True).eight_bit().values[..., :3]
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number within reason, from JSON or CSV; None for all else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,9}(\.0*)?\s*", value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9 or value != int(value):
+        return None
+    return int(value)
