@@ -17,7 +17,8 @@ from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 if TYPE_CHECKING:
-    from cicm.inference import Inpainter, MaskSource
+    from cicm.inference import MaskSource
+    from cicm.inference.pictures import PictureInpainter
 
 DESCRIPTION = """Fill the holes of a photo, or of a folder of photos. In a mask, of the photo's size, white means fill.
 
@@ -68,10 +69,23 @@ FOLDER_ONLY = {
 def build_parser() -> ArgumentParser:
     parser = verb_parser("inpaint", DESCRIPTION, EXAMPLES, usage="cicm inpaint PHOTO --mask MASK -o OUTPUT [options]")
     add = parser.add_argument
-    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture; or a folder")
+    add(
+        "photo",
+        type=str,
+        nargs="?",
+        metavar="PHOTO",
+        help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture; or a folder",
+    )
     add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write, never PHOTO; or a folder")
     add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
+    add(
+        "--weights",
+        type=str,
+        metavar="FILE",
+        help="of cicm, .safetensors, or .onnx from cicm export; default: those that ship",
+    )
+    add("--runtime", type=str, metavar="NAME", help="torch or onnx, which runs without torch; default: as WEIGHTS ends")
+    add("--album", type=str, metavar="FILE", help="read from these photos: made by cicm remember, with these weights")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--margin", type=int, metavar="PIXELS", help="least width of known pixels seen around the hole")
     add("--max-side", type=int, metavar="PIXELS", help="longest side that the network sees")
@@ -104,7 +118,25 @@ def build_parser() -> ArgumentParser:
     add("--workers", type=int, metavar="N", help="threads that read and write; default: one more than cores")
     add("--batch", type=int, metavar="N", help="most pictures in one forward; default: 1 on a CPU, else 8")
     add("--memory", type=int, default=2048, metavar="MIB", help="for the pictures in work, about")
+
+    add = parser.add_argument_group("as iopaint run has it").add_argument
+    add("--image", type=str, metavar="PHOTO", help="the same as PHOTO; --mask may then be a folder, as --masks is")
+    add("--model", type=str, metavar="NAME", help="refused: this program has its own")
     return parser
+
+
+def _from_iopaint(options: Namespace) -> None:
+    """Read the options of `iopaint run` as ours."""
+    if options.model is not None:
+        raise InputError(
+            f"cicm fills with its own model; got --model {options.model}. Leave it out, or name a file with --weights."
+        )
+    if (options.photo is None) == (options.image is None):
+        came = "got both" if options.photo is not None else "got none"
+        raise InputError(f"the photo, or the folder of photos, is named once, as PHOTO or by --image; {came}.")
+    options.photo = options.image if options.photo is None else options.photo
+    if options.mask and os.path.isdir(options.mask) and not options.masks:
+        options.mask, options.masks = None, options.mask
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,7 +147,12 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parse(build_parser(), argv)
     with _warnings_as_lines():
+        _from_iopaint(options)
         _check_source(options)
+        if options.album:
+            from cicm.data.photos import check_readable
+
+            check_readable(options.album, "album")
         if os.path.isdir(options.photo):
             from cicm.cli.inpaint_folder import inpaint_folder
 
@@ -123,12 +160,42 @@ def main(argv: Sequence[str]) -> int:
         return _inpaint(options)
 
 
-def inpainter_of(options: Namespace) -> Inpainter:
-    """The weights and the way of filling that the options ask for; loads torch."""
+def runtime_of(options: Namespace) -> str:
+    """What runs the network: "torch" or "onnx".
+
+    Raises:
+        InputError: another one, or one that does not fit the weights or another option.
+    """
+    exported = bool(options.weights) and options.weights.lower().endswith(".onnx")
+    runtime = options.runtime or ("onnx" if exported else "torch")
+    if runtime not in ("torch", "onnx"):
+        raise InputError(f"--runtime is torch or onnx; got {runtime!r}.")
+    if (runtime == "onnx") != exported:
+        what = f"--weights {options.weights}" if options.weights else "no --weights"
+        raise InputError(
+            f"--runtime onnx goes with --weights FILE.onnx, and only with these; got --runtime {runtime} with {what}. "
+            "Make such a file with cicm export --to onnx -o FILE.onnx."
+        )
+    if exported and options.album:
+        raise InputError("--album needs torch: an exported model has one memory for good. Use .safetensors weights.")
+    return runtime
+
+
+def inpainter_of(options: Namespace) -> PictureInpainter:
+    """The weights and the way of filling that the options ask for; loads what runs the network."""
+    given = {name: options[name] for name in INPAINTER if options[name] is not None}  # else the inpainter's own
+    if runtime_of(options) == "onnx":
+        from cicm.inference.onnx_runtime import OnnxInpainter
+
+        return OnnxInpainter.from_file(options.weights, device=options.device, **given)
     from cicm.inference import Inpainter
 
-    given = {name: options[name] for name in INPAINTER if options[name] is not None}  # else the inpainter's own
-    return Inpainter.from_pretrained(options.weights, device=options.device, **given)
+    inpainter = Inpainter.from_pretrained(options.weights, device=options.device, **given)
+    if options.album:
+        from cicm.assembly.album import load_album, with_album
+
+        inpainter.model = with_album(inpainter.model, load_album(options.album))  # type: ignore[arg-type]
+    return inpainter
 
 
 def mask_source(options: Namespace) -> MaskSource:

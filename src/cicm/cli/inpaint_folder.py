@@ -19,8 +19,9 @@ from cicm.data.photos import check_readable
 from cicm.inference.jobs import several, shown
 
 if TYPE_CHECKING:
-    from cicm.inference import FolderTask, Inpainter, MaskSource, Outcome
+    from cicm.inference import FolderTask, MaskSource, Outcome
     from cicm.inference.folder import FolderPlan, Preview
+    from cicm.inference.pictures import PictureInpainter
 
 EVERY_SECONDS = 30
 """Between the lines that tell how far it is, where there is no terminal."""
@@ -29,7 +30,7 @@ TOLD = 20
 """Most failures that are printed; the report has all."""
 
 
-def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable[[Namespace], Inpainter]) -> int:
+def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable[[Namespace], PictureInpainter]) -> int:
     """Fill a folder, or tell what that would be; 0 if nothing failed, else 1.
 
     Raises:
@@ -57,7 +58,7 @@ def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable
     return _look(options, task, inpainter_of) if options.dry_run else _run(options, task, inpainter_of)
 
 
-def _run(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace], Inpainter]) -> int:
+def _run(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace], PictureInpainter]) -> int:
     from cicm.inference import Engine, FolderRun
     from cicm.inference.reports import ReportFile
 
@@ -90,7 +91,7 @@ def _run(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace
     return 0 if summary.complete else 1
 
 
-def _look(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace], Inpainter]) -> int:
+def _look(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace], PictureInpainter]) -> int:
     """Tell what a run would do; 0 if nothing would fail as far as can be seen, else 1."""
     from cicm.inference.folder import preview, time_some
 

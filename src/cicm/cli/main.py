@@ -21,6 +21,7 @@ VERBS = {
     "data": "list the data sets that are known, or check whether a copy of one is complete",
     "look": "where a repair came from: sets, weights, ratios, and the photos behind them, as a page",
     "memory": "look into a memory: usage, norms, similarities, as numbers and as a picture",
+    "remember": "fill a memory from one's own photos, without training, for cicm inpaint --album",
     "recipes": "list the recipes, or print one with everything that it inherits",
     "networks": "list the networks with parameters, multiply-adds, sites and size rules",
     "convert": "turn published weights of an original network into a file of ours, and back",

@@ -121,6 +121,7 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
         InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown.
     """
     memories = with_sets(inpainter.model)
+    inpainter = inpainter.in_one_piece()  # one forward, whose map is shown
     caught: list[tuple[Tensor, Inpainting]] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, Tensor], output: Inpainting) -> None:

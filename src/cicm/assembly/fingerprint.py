@@ -1,0 +1,32 @@
+"""Whose numbers are these? A digest of a model, for files that mean something beside this model alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A digest of every number in a model and of how its memories are read; the same on every device.
+
+    Example:
+        >>> from cicm.assembly import ModelConfig, build
+        >>> model = build(ModelConfig("unet", {"width": 4}))
+        >>> same = fingerprint(model) == fingerprint(model)
+        >>> len(fingerprint(model)), same
+        (64, True)
+    """
+    digest = hashlib.sha256()
+    for name, memory in model.memories.items():  # type: ignore[union-attr,operator]
+        digest.update(json.dumps([name, asdict(memory.config)], sort_keys=True).encode())
+    network: Any = model.network
+    digest.update(f"{type(network).__name__} {sorted(getattr(network, 'options', {}).items())}".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
