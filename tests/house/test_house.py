@@ -105,7 +105,7 @@ def test_names_at_the_top_are_found_where_they_live() -> None:
     for name in cicm.__all__:
         if name != "__version__":
             assert getattr(cicm, name).__name__ == name
-    with pytest.raises(AttributeError, match="it offers .*ContextMemory"):
+    with pytest.raises(AttributeError, match=r"it offers .*ContextMemory"):
         cicm.Nothing  # noqa: B018
 
 
