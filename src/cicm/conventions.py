@@ -15,6 +15,7 @@ This module imports nothing heavy at run time, so that every door can use its er
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +43,41 @@ def band_of(fraction: float) -> str | None:
         if low < fraction <= high:
             return name
     return None
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """The image sizes that a network takes.
+
+    Args:
+        multiple_of: height and width are multiples of this.
+        minimum: neither is smaller than this.
+    """
+
+    multiple_of: int = 1
+    minimum: int = 1
+
+    def nearest(self, height: int, width: int) -> tuple[int, int]:
+        """The smallest size that fits and holds (height, width).
+
+        Example:
+            >>> SizeRule(16, 32).nearest(100, 20)
+            (112, 32)
+        """
+        m = self.multiple_of
+        return tuple(-(-max(side, self.minimum) // m) * m for side in (height, width))  # type: ignore[return-value]
+
+    def check(self, height: int, width: int) -> None:
+        """Refuse a size that breaks the rule and name the one that would do.
+
+        Raises:
+            InputError: with the size to pad to.
+        """
+        if (fit := self.nearest(height, width)) != (height, width):
+            raise InputError(
+                f"height and width must be multiples of {self.multiple_of} and at least {self.minimum}; "
+                f"got {height}x{width}. Pad to {fit[0]}x{fit[1]}, or call through cicm.Inpainter, which pads and crops."
+            )
 
 
 def describe(tensor: Tensor) -> str:

@@ -273,7 +273,7 @@ def test_any_size_and_hole(
     limits: tuple[int, int],
 ) -> None:
     """Cut out, reduced or whole: known pixels stay, the hole is the one colour, the network's rule is kept."""
-    monkeypatch.setattr("cicm.inference.inpainter.WHOLE", 1000)
+    monkeypatch.setattr("cicm.inference.pictures.WHOLE", 1000)
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 65536, (height, width, 3), dtype=np.uint16)
     hole = rng.random((height, width)) < share

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from cicm.inference.folder import FolderRun, FolderTask, Outcome, Summary, fill_folder
     from cicm.inference.inpainter import Inpainter, LargeHoleWarning, Plan, Report, choose_device
     from cicm.inference.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, MaskSource, OneMask
+    from cicm.inference.onnx_runtime import OnnxInpainter
 
 _HOMES = {
     "engine": ["Engine"],
     "folder": ["FolderRun", "FolderTask", "Outcome", "Summary", "fill_folder"],
     "inpainter": ["Inpainter", "LargeHoleWarning", "Plan", "Report", "choose_device"],
     "marking": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
+    "onnx_runtime": ["OnnxInpainter"],
 }
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "MaskFolder",
     "MaskSource",
     "OneMask",
+    "OnnxInpainter",
     "Outcome",
     "Plan",
     "Report",

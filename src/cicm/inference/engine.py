@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from cicm.assembly.inpainter import Inpainting
 from cicm.conventions import InputError
-from cicm.inference.inpainter import BATCH, Inpainter
-from cicm.networks import Prediction
+from cicm.inference.pictures import BATCH, PictureInpainter
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,8 +56,8 @@ class Engine:
     def run(
         self,
         jobs: Iterable[T],
-        work: Callable[[T, Inpainter], R],
-        inpainter: Inpainter,
+        work: Callable[[T, Any], R],
+        inpainter: PictureInpainter,
         stop: threading.Event | None = None,
     ) -> Iterator[R]:
         """Do all jobs; give what `work` gives, as it comes.
@@ -80,9 +78,10 @@ class Engine:
         source, turn = iter(jobs), threading.Lock()
 
         def loop() -> None:
-            torch.set_num_threads(1)  # of this thread: the cores belong to the network
+            if torch := sys.modules.get("torch"):  # an exported model runs without it
+                torch.set_num_threads(1)  # of this thread: the cores belong to the network
             own = copy.copy(inpainter)
-            own.model = _Lent(inpainter.model, events)  # type: ignore[assignment]
+            own.model = _Lent(inpainter.model, events)
             try:
                 while not stop.is_set():
                     with turn:
@@ -166,19 +165,19 @@ class _Fatal:
 
 
 class _Request:
-    """One call of the network that waits for its turn."""
+    """One call of the network that waits for its turn; tensors, or arrays where torch is not used."""
 
-    def __init__(self, corrupted: Tensor, hole: Tensor) -> None:
+    def __init__(self, corrupted: Any, hole: Any) -> None:
         self.corrupted, self.hole = corrupted, hole
-        self.shape = (corrupted.shape[1:], corrupted.dtype, corrupted.device)
+        self.shape = (tuple(corrupted.shape[1:]), corrupted.dtype, str(getattr(corrupted, "device", "")))
         self._answered = threading.Event()
-        self._answer: Inpainting | BaseException | None = None
+        self._answer: Any = None
 
-    def answer(self, answer: Inpainting | BaseException) -> None:
+    def answer(self, answer: Any) -> None:
         self._answer = answer
         self._answered.set()
 
-    def wait(self) -> Inpainting:
+    def wait(self) -> Any:
         self._answered.wait()
         if isinstance(self._answer, BaseException):
             raise self._answer
@@ -189,10 +188,10 @@ class _Request:
 class _Lent:
     """The model as a worker holds it: calls are handed over, all else is the model's own."""
 
-    def __init__(self, model: torch.nn.Module, events: queue.SimpleQueue) -> None:
+    def __init__(self, model: Any, events: queue.SimpleQueue) -> None:
         self._model, self._events = model, events
 
-    def __call__(self, corrupted: Tensor, hole: Tensor) -> Inpainting:
+    def __call__(self, corrupted: Any, hole: Any) -> Any:
         request = _Request(corrupted, hole)
         self._events.put(request)
         return request.wait()
@@ -216,13 +215,10 @@ def _together(waiting: deque[_Request], batch: int) -> list[_Request]:
     return taken
 
 
-def _forward(model: torch.nn.Module, requests: list[_Request]) -> None:
+def _forward(model: Any, requests: list[_Request]) -> None:
     try:
-        with torch.inference_mode():
-            if len(requests) == 1:
-                made = model(requests[0].corrupted, requests[0].hole)
-            else:
-                made = model(torch.cat([r.corrupted for r in requests]), torch.cat([r.hole for r in requests]))
+        call = _call_arrays if isinstance(requests[0].corrupted, np.ndarray) else _call_tensors
+        answers = call(model, requests)
     except Exception as error:
         if len(requests) > 1:  # too little memory for all, or one that can't be done: the others must not suffer
             for request in requests:
@@ -234,11 +230,37 @@ def _forward(model: torch.nn.Module, requests: list[_Request]) -> None:
         for request in requests:
             request.answer(Stopped("the run ended"))
         raise
+    for request, answer in zip(requests, answers, strict=True):
+        request.answer(answer)
+
+
+def _call_arrays(model: Any, requests: list[_Request]) -> list[np.ndarray]:
+    made = model(np.concatenate([r.corrupted for r in requests]), np.concatenate([r.hole for r in requests]))
+    return [made[part] for part in _parts(requests)]
+
+
+def _call_tensors(model: Any, requests: list[_Request]) -> list[Any]:
+    import torch
+
+    from cicm.assembly.inpainter import Inpainting
+    from cicm.networks import Prediction
+
+    with torch.inference_mode():
+        if len(requests) == 1:
+            made = model(requests[0].corrupted, requests[0].hole)
+        else:
+            made = model(torch.cat([r.corrupted for r in requests]), torch.cat([r.hole for r in requests]))
+    image, earlier = made.prediction.image, made.prediction.earlier
+    return [
+        Inpainting(Prediction(image[part], tuple(one[part] for one in earlier)), made.composite[part], {})
+        for part in _parts(requests)
+    ]
+
+
+def _parts(requests: list[_Request]) -> Iterator[slice]:
     start = 0
     for request in requests:
-        part = slice(start, start := start + len(request.corrupted))
-        prediction = Prediction(made.prediction.image[part], tuple(one[part] for one in made.prediction.earlier))
-        request.answer(Inpainting(prediction, made.composite[part], {}))
+        yield slice(start, start := start + len(request.corrupted))
 
 
 def _cores() -> int:

@@ -26,7 +26,7 @@ from cicm.inference.marking import MaskFolder, MaskSource, OneMask
 
 if TYPE_CHECKING:
     from cicm.inference.engine import Engine
-    from cicm.inference.inpainter import Inpainter
+    from cicm.inference.pictures import PictureInpainter
 
 BYTES_PER_PIXEL = 40
 """What a pixel of a photo takes while it is read, filled and written: measured on 24 megapixels, and rounded up."""
@@ -120,7 +120,7 @@ class FolderTask:
         if isinstance(self.masks, OneMask) and os.path.realpath(self.masks.file).startswith(out + os.sep):
             raise InputError(f"the mask {shown(self.masks.file)} lies in the folder of results. Move it elsewhere.")
 
-    def settings(self, inpainter: Inpainter) -> dict[str, Any]:
+    def settings(self, inpainter: PictureInpainter) -> dict[str, Any]:
         """All that decides about results, as plain data."""
         own = {k: v for k, v in vars(inpainter).items() if isinstance(v, (int, float, str)) and not k.startswith("_")}
         return {**own, **self.masks.settings(), "ending": self.ending or "as it was", "model": name_of(inpainter.model)}
@@ -315,7 +315,7 @@ class Filler:
         self._out = os.path.realpath(task.out)
         self._safe: set[str] = set()
 
-    def __call__(self, job: Job, inpainter: Inpainter) -> Outcome:
+    def __call__(self, job: Job, inpainter: PictureInpainter) -> Outcome:
         """Fill one photo; never raises for what is wrong with it."""
         from cicm.inference.engine import Stopped
 
@@ -335,8 +335,8 @@ class Filler:
                 outcome = replace(outcome, ends_run=True)
         return replace(outcome, seconds=time.perf_counter() - began)
 
-    def _fill(self, job: Job, inpainter: Inpainter) -> Outcome:
-        from cicm.inference.inpainter import LARGE_HOLE
+    def _fill(self, job: Job, inpainter: PictureInpainter) -> Outcome:
+        from cicm.inference.pictures import LARGE_HOLE
 
         task = self.task
         file, final = task.photos / job.photo, task.out / job.output
@@ -408,7 +408,12 @@ class FolderRun:
     """
 
     def __init__(
-        self, inpainter: Inpainter, task: FolderTask, engine: Engine | None = None, *, stop_on_error: bool = False
+        self,
+        inpainter: PictureInpainter,
+        task: FolderTask,
+        engine: Engine | None = None,
+        *,
+        stop_on_error: bool = False,
     ) -> None:
         from cicm.inference.engine import Engine
 
@@ -429,7 +434,7 @@ class FolderRun:
         with open_journal(self.task, self.settings) as journal, _quietly():
             filler = Filler(self.task, journal, self.engine.memory)
 
-            def work(job: Job, inpainter: Inpainter) -> Outcome:
+            def work(job: Job, inpainter: PictureInpainter) -> Outcome:
                 outcome = filler(job, inpainter)
                 if self._ends(outcome):
                     stop.set()  # here, so that this worker begins no other
@@ -453,7 +458,7 @@ class FolderRun:
 
 
 def fill_folder(
-    inpainter: Inpainter, task: FolderTask, engine: Engine | None = None, *, stop_on_error: bool = False
+    inpainter: PictureInpainter, task: FolderTask, engine: Engine | None = None, *, stop_on_error: bool = False
 ) -> Summary:
     """Fill the photos of a folder.
 
@@ -499,7 +504,9 @@ def open_journal(task: FolderTask, settings: dict[str, Any], name: str = "", run
 
 
 def name_of(model: Any) -> str:
-    """A model by its architecture and its numbers: equal only where results are."""
+    """A model by its architecture and its numbers, or an exported one by its file: equal only where results are."""
+    if hasattr(model, "session"):
+        return model.name
     import torch
 
     digest = hashlib.blake2b(digest_size=8)
@@ -567,7 +574,7 @@ def preview(task: FolderTask, plan: FolderPlan) -> Preview:
     return found
 
 
-def time_some(found: Preview, task: FolderTask, inpainter: Inpainter, count: int = 3) -> None:
+def time_some(found: Preview, task: FolderTask, inpainter: PictureInpainter, count: int = 3) -> None:
     """Fill a few of the photos, spread over the folder, into a folder that is thrown away."""
     faulty = {photo for photo, _ in found.faults}
     jobs = [job for job in found.plan.todo if job.photo not in faulty]

@@ -17,6 +17,7 @@ import numpy as np
 
 from cicm.conventions import InputError
 from cicm.data.folders import reason_of
+from cicm.data.masks import missing_pixels
 from cicm.data.photos import Photo, check_mask_size, check_readable
 from cicm.data.pixels import Box, Pixels
 from cicm.inference.jobs import Found, Job, scan, several, shown
@@ -440,9 +441,7 @@ def grown(hole: np.ndarray, by: int) -> np.ndarray:
 
 
 def _read_mask(path: Path, invert: bool) -> np.ndarray:
-    from cicm.data.holes import to_hole  # torch
-
-    return to_hole(path, invert=invert)[0].numpy() > 0.5
+    return missing_pixels(path, invert=invert)
 
 
 @lru_cache(maxsize=1)

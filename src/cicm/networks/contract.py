@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
+from cicm.conventions import SizeRule as SizeRule
 
 Edit = Callable[[str, Tensor], Tensor]
 """(site name, features (B, C, h, w)) -> features of the same shape."""
@@ -37,41 +38,6 @@ class FeatureSite:
     name: str
     channels: int
     stride: int
-
-
-@dataclass(frozen=True)
-class SizeRule:
-    """The image sizes that a network takes.
-
-    Args:
-        multiple_of: height and width are multiples of this.
-        minimum: neither is smaller than this.
-    """
-
-    multiple_of: int = 1
-    minimum: int = 1
-
-    def nearest(self, height: int, width: int) -> tuple[int, int]:
-        """The smallest size that fits and holds (height, width).
-
-        Example:
-            >>> SizeRule(16, 32).nearest(100, 20)
-            (112, 32)
-        """
-        m = self.multiple_of
-        return tuple(-(-max(side, self.minimum) // m) * m for side in (height, width))  # type: ignore[return-value]
-
-    def check(self, height: int, width: int) -> None:
-        """Refuse a size that breaks the rule and name the one that would do.
-
-        Raises:
-            InputError: with the size to pad to.
-        """
-        if (fit := self.nearest(height, width)) != (height, width):
-            raise InputError(
-                f"height and width must be multiples of {self.multiple_of} and at least {self.minimum}; "
-                f"got {height}x{width}. Pad to {fit[0]}x{fit[1]}, or call through cicm.Inpainter, which pads and crops."
-            )
 
 
 class Prediction(NamedTuple):

@@ -1,0 +1,199 @@
+"""An exported model in onnxruntime; fills pictures without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cicm.conventions import InputError, SizeRule
+from cicm.data.photos import check_readable
+from cicm.inference.pictures import PictureInpainter, Plan
+from cicm.inference.resampling import averages, cubic, mirrored
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+MAX_BYTES = 2**31
+"""What a protobuf, and so an ONNX file, can hold."""
+
+
+FORMAT = "cicm-export-1"
+"""Of the metadata that `cicm.inference.export` writes."""
+
+SIDES = 4096
+"""Largest number that a size rule is believed to have."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where onnxruntime runs a network.
+
+    Args:
+        type: "cpu" or "cuda".
+        index: which of them.
+    """
+
+    type: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        return self.type if self.type == "cpu" else f"{self.type}:{self.index}"
+
+
+class OnnxModel:
+    """An exported model, opened and checked.
+
+    Args:
+        path: a file that `cicm export --to onnx` wrote.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: as `open_session`.
+
+    Raises:
+        InputError: as `open_session`, or an ONNX file of something else.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None) -> None:
+        self.session = open_session(path, device, threads)
+        about = self.session.get_modelmeta().custom_metadata_map
+        takes = {one.name: (one.type, len(one.shape)) for one in self.session.get_inputs()}
+        gives = [one.name for one in self.session.get_outputs()]
+        wanted = dict.fromkeys(("image", "hole"), ("tensor(float)", 4))
+        if about.get("cicm.format") != FORMAT or takes != wanted or gives != ["composite"]:
+            raise InputError(
+                f"{os.fspath(path)} is ONNX but not a model of cicm (expected {FORMAT!r} in its metadata, inputs image "
+                f"and hole; got {about.get('cicm.format')!r}, {', '.join(takes)}). Make one with cicm export --to onnx."
+            )
+        try:
+            self.size = _rule(json.loads(about["cicm.size"]))
+            card = json.loads(about.get("cicm.card", "{}"))
+            if not isinstance(card, dict):
+                raise ValueError("its card is not an object")
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"{os.fspath(path)} has damaged metadata: {error}. Export it again.") from error
+        self.card: dict[str, Any] = card
+        provider = self.session.get_providers()[0]
+        index = self.session.get_provider_options().get(provider, {}).get("device_id", 0)
+        self.device = Device("cuda" if provider.startswith("CUDA") else "cpu", int(index))
+        self.name = f"{about.get('cicm.network', '?')} {_digest(path)} of onnxruntime"
+
+    def __call__(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        """(B, 3, H, W) and (B, 1, H, W) float32, of a size that the rule allows -> (B, 3, H, W)."""
+        return self.session.run(None, {"image": image, "hole": hole})[0]
+
+
+class OnnxInpainter(PictureInpainter):
+    """Fills holes in pictures of any size and kind, as `Inpainter` does, with onnxruntime and without torch.
+
+    Args:
+        model: opened.
+        options: `margin`, `max_side`, `strategy`, `tile`, `widest` and `feather`, as `Inpainter` has them.
+
+    Raises:
+        InputError: an unknown strategy, a number out of its range.
+    """
+
+    def __init__(self, model: OnnxModel, **options: Any) -> None:
+        super().__init__(**options)
+        self.model, self.size, self.device = model, model.size, model.device
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None, **options: Any
+    ) -> OnnxInpainter:
+        """The model in an .onnx file; arguments as `OnnxModel` and the class have them.
+
+        Raises:
+            InputError: as these.
+        """
+        return cls(OnnxModel(path, device=device, threads=threads), **options)
+
+    def _fill_part(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
+        size, missing = gone.shape, gone[..., None].astype(np.float32)
+        seen = colours.astype(np.float32) * (1 - missing)
+        if plan.work != size:  # averages over the known pixels alone
+            share = averages(1 - missing, plan.work)
+            known = (share >= 0.5).astype(np.float32)
+            seen = averages(seen, plan.work) / np.maximum(share, 0.5) * known
+            missing = 1 - known
+        rows, columns = (mirrored(work, padded) for work, padded in zip(plan.work, plan.padded, strict=True))
+        inputs = (part[rows][:, columns].transpose(2, 0, 1)[None] for part in (seen, missing))
+        try:
+            filled = self.model(*(np.ascontiguousarray(one) for one in inputs))[0].transpose(1, 2, 0)
+        except Exception as error:  # onnxruntime's own exceptions have no common base but this
+            told = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"onnxruntime failed at {plan.padded[0]}x{plan.padded[1]} pixels: {told} Use a smaller max_side."
+            ) from error
+        top, left = ((padded - work) // 2 for work, padded in zip(plan.work, plan.padded, strict=True))
+        filled = filled[top : top + plan.work[0], left : left + plan.work[1]]
+        return np.clip(cubic(filled, size) if plan.work != size else filled, 0.0, 1.0)
+
+
+def open_session(path: str | os.PathLike, device: str = "auto", threads: int | None = None) -> InferenceSession:
+    """A file as onnxruntime has it; files beside it are not read.
+
+    Args:
+        path: an .onnx file.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: of the network; None takes OMP_NUM_THREADS, as torch does, or onnxruntime's own choice.
+
+    Raises:
+        InputError: onnxruntime is not installed; a file that is missing, too large or not ONNX; a device that it was
+            not built for.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            "running an .onnx file needs onnxruntime, which is not installed. pip install 'cicm[export]'"
+        ) from error
+    file = check_readable(path, "model")
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise InputError(f"{file} has {size / 2**30:.1f} GiB; ONNX files have up to {MAX_BYTES // 2**30} GiB.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is raised; the rest is about speed
+    options.intra_op_num_threads = threads or _threads()
+    providers = _providers(device, onnxruntime)
+    try:
+        with tempfile.TemporaryDirectory() as nothing:
+            # A file may name others as its weights. They are looked for where there is none.
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
+            return onnxruntime.InferenceSession(file.read_bytes(), options, providers=providers)
+    except Exception as error:  # onnxruntime's own exceptions have no common base but this
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"{file} can't be run as ONNX: {told} Export it again with cicm export --to onnx.") from error
+
+
+def _rule(values: Any) -> SizeRule:
+    multiple, minimum = values["multiple_of"], values["minimum"]
+    if type(multiple) is not int or type(minimum) is not int or not (1 <= multiple <= SIDES and 1 <= minimum <= SIDES):
+        raise ValueError(f"no size rule can be {values}"[:200])
+    return SizeRule(multiple, minimum)
+
+
+def _digest(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _threads() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() else 0
+
+
+def _providers(device: str, onnxruntime: Any) -> list[Any]:
+    there = onnxruntime.get_available_providers()
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise InputError(f"no device {device!r} in onnxruntime; expected auto, cpu, cuda or cuda:N.")
+    if kind == "cpu" or (kind == "auto" and "CUDAExecutionProvider" not in there):
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in there:
+        raise InputError(f"this onnxruntime has no {device}; it has {', '.join(there)}. Install onnxruntime-gpu.")
+    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
