@@ -135,7 +135,7 @@ def _from_iopaint(options: Namespace) -> None:
         came = "got both" if options.photo is not None else "got none"
         raise InputError(f"the photo, or the folder of photos, is named once, as PHOTO or by --image; {came}.")
     options.photo = options.image if options.photo is None else options.photo
-    if options.mask and os.path.isdir(options.mask) and not options.masks:
+    if options.mask and os.path.isdir(options.mask) and not options.masks and not os.path.isfile(options.photo):
         options.mask, options.masks = None, options.mask
 
 
