@@ -1,0 +1,468 @@
+// The page's states, and what its buttons do: start -> paint -> busy -> compare -> paint ...
+
+import { Problem, findToken, info, send, setToken, waiting } from "./api.js";
+import { Mask } from "./mask.js";
+import { Photo } from "./photo.js";
+import { Tools } from "./tools.js";
+import { View } from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+const stage = $("stage");
+const view = new View(stage);
+const tools = new Tools(stage, view);
+const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp", "image/gif": "gif" };
+
+let server = null; // what /api/v1/info told
+let original = null; // the photo as it came
+let now = null; // {photo, mask}: what is painted on
+let result = null; // what is compared
+let past = []; // {photo, mask} before each repair
+let future = []; // what undoing a repair took back
+let running = null; // AbortController of the request
+let unsaved = false;
+let used = false; // something has been painted: the hint has done its work
+
+// States ---------------------------------------------------------------------------------------------------------------
+
+function enter(state) {
+  document.body.dataset.state = state;
+  $("start").hidden = state !== "start";
+  $("work").hidden = state === "start";
+  $("busy").hidden = state !== "busy";
+  $("tools").inert = state !== "paint";
+  tools.enabled = state === "paint" || state === "compare";
+  if (state !== "start") view.resize();
+  tools.cursor();
+  refresh();
+}
+
+const is = (state) => document.body.dataset.state === state;
+
+function refresh() {
+  const mask = now?.mask;
+  const share = mask?.share ?? 0;
+  const full = mask && mask.count === mask.width * mask.height;
+  $("undo").disabled = !(mask?.canUndo || past.length);
+  $("redo").disabled = !(mask?.canRedo || future.length);
+  $("clear").disabled = !mask?.count;
+  $("repair").disabled = !mask?.count || full || !is("paint");
+  $("save-paint").hidden = !past.length;
+  $("hint").hidden = used || Boolean(mask?.count) || past.length > 0;
+  if (is("paint")) {
+    $("told").textContent = full ? "Everything is marked: leave something to start from." : share ? `${percent(share)} marked` : "";
+    $("told").classList.toggle("warn", Boolean(full) || share > 0.6);
+    if (share > 0.6 && !full) $("told").textContent += ": more than the model is trained for. Is the mask the other way round? (I inverts it)";
+  }
+  const zoom = Math.round(100 * view.scale);
+  $("zoom").textContent = `${zoom} %`;
+}
+
+const percent = (share) => `${share < 0.001 ? "under 0.1" : (100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+
+function say(text) { $("status").textContent = text; }
+
+function complain(error) {
+  if (error.name === "AbortError") return;
+  if (error.status === 401) return askToken();
+  if (!(error instanceof Problem)) console.error(error);
+  const text = error instanceof Problem ? error.message : "Something went wrong on this page. Reload it and try again.";
+  $("alert").firstElementChild.textContent = text;
+  $("alert").hidden = false;
+}
+
+function calm() { $("alert").hidden = true; }
+
+// Photos ---------------------------------------------------------------------------------------------------------------
+
+let opening = 0;
+
+async function load(file) {
+  if (is("busy")) return;
+  calm();
+  const turn = ++opening;
+  document.body.classList.add("opening");
+  try {
+    await known;
+    const photo = await Photo.open(file, file.name || "pasted.png", server?.limits);
+    if (turn !== opening) return photo.close();
+    if (unsaved && !confirm("The repaired photo has not been downloaded. Open another one?")) return photo.close();
+    for (const one of new Set([...past, ...future, now].map((step) => step?.photo).concat(original, result))) one?.close();
+    original = photo;
+    past = [];
+    future = [];
+    result = null;
+    unsaved = used = false;
+    $("name").textContent = photo.name;
+    document.title = `${photo.name} - cicm`;
+    now = { photo, mask: new Mask(photo.width, photo.height) };
+    chooseSize(startSize());
+    enter("paint");
+    view.show(now.photo, now.mask);
+    stage.focus({ preventScroll: true });
+    say(`${photo.name}, ${photo.width} by ${photo.height} pixels. Paint over what should go.`);
+  } catch (error) {
+    complain(error);
+  } finally {
+    if (turn === opening) document.body.classList.remove("opening");
+  }
+}
+
+async function loadMask(file) {
+  calm();
+  try {
+    const other = await Photo.open(file, file.name, server?.limits);
+    const { photo, mask } = now;
+    if (other.width !== photo.width || other.height !== photo.height) {
+      const turned = other.width === photo.height && other.height === photo.width ? " It would fit turned by 90 degrees." : "";
+      throw new Problem(
+        `The mask is ${other.width} x ${other.height} pixels, the photo ${photo.width} x ${photo.height}.${turned} Draw the mask on the photo itself.`,
+      );
+    }
+    if (other.bitmap.width !== other.width) throw new Problem("This browser can't read masks of that format. Save the mask as PNG.");
+    const bytes = other.toMask();
+    other.close();
+    if (!bytes.includes(1)) throw new Problem("The mask has no white in it. White means fill; invert it if black does.");
+    change(() => mask.add(bytes));
+  } catch (error) {
+    complain(error);
+  }
+}
+
+/** One step that is undone as a whole. */
+function change(work) {
+  tools.cancel();
+  now.mask.begin();
+  work();
+  if (now.mask.finish()) stepped();
+  view.redrawMask(null);
+  refresh();
+}
+
+function stepped() {
+  used = true;
+  future = [];
+  refresh();
+  say(`${percent(now.mask.share)} of the photo is marked.`);
+}
+
+function undo() {
+  if (is("compare")) return back();
+  if (!is("paint")) return;
+  tools.cancel();
+  if (now.mask.undo()) view.redrawMask(null);
+  else if (past.length) {
+    future.push(now);
+    now = past.pop();
+    view.show(now.photo, now.mask, { keep: true });
+    say("Back to before the last repair.");
+  }
+  refresh();
+}
+
+function redo() {
+  if (!is("paint")) return;
+  tools.cancel();
+  if (now.mask.redo()) view.redrawMask(null);
+  else if (future.length) {
+    past.push(now);
+    now = future.pop();
+    view.show(now.photo, now.mask, { keep: true });
+  }
+  refresh();
+}
+
+// Repair ---------------------------------------------------------------------------------------------------------------
+
+async function repair() {
+  if ($("repair").disabled || !is("paint")) return;
+  tools.cancel();
+  calm();
+  $("options").open = false;
+  enter("busy");
+  $("cancel").focus();
+  running = new AbortController();
+  const { signal } = running;
+  const begun = performance.now();
+  let sent = 0;
+  const told = setInterval(async () => {
+    const seconds = Math.round((performance.now() - begun) / 1000);
+    if (sent < 1) return;
+    const others = seconds >= 2 ? await waiting() : null;
+    if (signal.aborted || !is("busy")) return;
+    const line = others > 0 ? `, ${others} ${others === 1 ? "other waits" : "others wait"}` : "";
+    $("busy-text").textContent = `Repairing, ${seconds} s${line}`;
+  }, 1000);
+  try {
+    $("busy-text").textContent = "Sending";
+    $("progress").removeAttribute("value");
+    const grow = Math.max(0, Math.min(512, Math.round(Number($("grow").value) || 0)));
+    const answer = await send(
+      "/api/v1/inpaint",
+      { image: now.photo.blob, mask: await now.mask.toPNG(), grow: grow || undefined, format: $("format").value || undefined },
+      {
+        signal,
+        sent: (share) => {
+          sent = share;
+          $("progress").value = share;
+          if (share >= 1) {
+            $("progress").removeAttribute("value");
+            $("busy-text").textContent = "Repairing";
+          }
+        },
+      },
+    );
+    const suffix = SUFFIXES[answer.blob.type] ?? "png";
+    const name = `${stem(original.name)}-repaired.${suffix}`;
+    result = await Photo.open(answer.blob, name);
+    keep(now);
+    future = [];
+    unsaved = true;
+    split(0.5);
+    enter("compare");
+    view.compare(original, result);
+    const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+    const notes = answer.header("Cicm-Notes");
+    $("told").classList.remove("warn");
+    $("told").textContent = `${percent(Number(answer.header("Cicm-Missing")))} filled in ${seconds} s${notes ? `. Note: ${notes}` : ""}`;
+    say(`Repaired. ${$("told").textContent}`);
+    $("split").focus({ preventScroll: true });
+  } catch (error) {
+    enter("paint");
+    stage.focus({ preventScroll: true });
+    if (error.name === "AbortError") say("Cancelled.");
+    complain(error);
+  } finally {
+    clearInterval(told);
+    running = null;
+  }
+}
+
+/** Remembers what came before a repair; not more of it than a browser can hold. */
+function keep(step) {
+  past.push(step);
+  const most = step.photo.width * step.photo.height > 24e6 ? 2 : 8;
+  while (past.length > most) {
+    const { photo } = past.shift();
+    if (photo !== original) photo.close();
+  }
+}
+
+function back() {
+  future.push({ photo: result, mask: new Mask(result.width, result.height) });
+  result = null;
+  now = past.pop();
+  enter("paint");
+  view.show(now.photo, now.mask, { keep: true });
+  stage.focus({ preventScroll: true });
+  say("The repair is undone; the mask is as it was.");
+}
+
+function goOn() {
+  now = { photo: result, mask: new Mask(result.width, result.height) };
+  result = null;
+  enter("paint");
+  view.show(now.photo, now.mask, { keep: true });
+  stage.focus({ preventScroll: true });
+  say("Paint on the result.");
+}
+
+function save() {
+  const photo = is("compare") ? result : now.photo;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(photo.blob);
+  link.download = photo.name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  unsaved = false;
+  say(`${photo.name} is saved by the browser.`);
+}
+
+const stem = (name) => name.replace(/\.[^.]{1,5}$/, "").replace(/-repaired$/, "") || "photo";
+
+function split(share) {
+  view.split = share;
+  $("split").value = Math.round(100 * share);
+  if (view.comparing) view.redraw();
+}
+
+// Brush size: the slider runs from one pixel to half the short side, evenly in steps of a ratio ------------------------------
+
+const largest = () => Math.max(16, Math.min(now.photo.width, now.photo.height) / 2);
+const startSize = () => Math.max(4, Math.min(now.photo.width, now.photo.height) / 14);
+
+function chooseSize(size) {
+  const wanted = Math.max(1, Math.min(largest(), size));
+  tools.setSize(wanted);
+  $("size").value = (100 * Math.log(wanted)) / Math.log(largest());
+  tellSize();
+}
+
+function tellSize() {
+  const text = `${Math.round(tools.size)} px`;
+  $("size-told").textContent = text;
+  $("size").setAttribute("aria-valuetext", text);
+}
+
+$("size").addEventListener("input", () => {
+  tools.setSize(Math.max(1, largest() ** ($("size").value / 100)));
+  tellSize();
+  // Show how large that is, in the middle of what is seen.
+  const [x, y] = view.toPhoto(view.width / 2, view.height / 2);
+  view.pointer = { x, y, radius: tools.radius, cross: false };
+  view.redrawTop();
+});
+$("size").addEventListener("change", () => { view.pointer = null; view.redrawTop(); });
+
+// Buttons ----------------------------------------------------------------------------------------------------------------
+
+const picker = (input, take) => {
+  input.addEventListener("change", () => {
+    const [file] = input.files;
+    input.value = "";
+    if (file) take(file);
+  });
+  return () => input.click();
+};
+const choosePhoto = picker($("photo-file"), load);
+const chooseMask = picker($("mask-file"), loadMask);
+
+const press = (id, action) => $(id).addEventListener("click", action);
+press("choose", choosePhoto);
+press("new", choosePhoto);
+press("load-mask", chooseMask);
+press("invert", () => change(() => now.mask.invert()));
+press("clear", () => change(() => now.mask.clear()));
+press("undo", undo);
+press("redo", redo);
+press("zoom-in", () => view.zoom(1.5));
+press("zoom-out", () => view.zoom(1 / 1.5));
+press("zoom-fit", () => view.fit());
+press("repair", repair);
+press("cancel", () => running?.abort());
+press("back", back);
+press("go-on", goOn);
+press("save", save);
+press("save-paint", save);
+press("help-open", () => $("help").showModal());
+$("alert").querySelector("button").addEventListener("click", calm);
+$("split").addEventListener("input", () => split($("split").value / 100));
+document.querySelector(".brand").addEventListener("click", (event) => {
+  if (is("start")) event.preventDefault();
+});
+for (const radio of document.querySelectorAll("[name=tool]")) {
+  radio.addEventListener("change", () => pick(radio.value));
+}
+document.addEventListener("pointerdown", (event) => {
+  if ($("options").open && !$("options").contains(event.target)) $("options").open = false;
+});
+for (const child of [$("busy"), document.querySelector(".zoom")]) {
+  for (const kind of ["pointerdown", "pointermove", "wheel", "keydown"]) child.addEventListener(kind, (event) => event.stopPropagation());
+}
+
+function pick(tool) {
+  document.querySelector(`[name=tool][value=${tool}]`).checked = true;
+  tools.select(tool);
+  document.querySelector(".size").classList.toggle("idle", tool !== "brush" && tool !== "eraser");
+}
+
+tools.onstep = stepped;
+tools.onsplit = split;
+tools.onpen = (down) => say(down ? "Pen down." : `Pen up. ${percent(now.mask.share)} of the photo is marked.`);
+view.onchange = refresh;
+
+// Keys, wherever the focus is, but for fields --------------------------------------------------------------------------------
+
+const TOOLS = { b: "brush", e: "eraser", r: "rectangle", l: "lasso", h: "hand" };
+
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return;
+  const typing = event.target.matches("input:not([type=range]):not([type=radio]), select, textarea");
+  const command = event.ctrlKey || event.metaKey;
+  const key = event.key.toLowerCase();
+  if (command && !typing) {
+    const action = key === "z" ? (event.shiftKey ? redo : undo) : key === "y" ? redo : key === "enter" ? repair : null;
+    if (action && !is("start")) {
+      event.preventDefault();
+      action();
+    }
+    return;
+  }
+  if (event.key === "Escape") {
+    calm();
+    $("options").open = false;
+    if (is("busy")) running?.abort();
+    else if (is("paint")) tools.cancel();
+    return;
+  }
+  if (typing || event.altKey || is("start") || is("busy")) return;
+  if (event.key === "+" || event.key === "=") view.zoom(1.25);
+  else if (event.key === "-") view.zoom(1 / 1.25);
+  else if (event.key === "0") view.fit();
+  else if (is("paint")) {
+    if (TOOLS[key]) pick(TOOLS[key]);
+    else if (event.key === "[") chooseSize(tools.size / 1.25);
+    else if (event.key === "]") chooseSize(tools.size * 1.25);
+    else if (key === "i") $("invert").click();
+    else if (event.key === "Delete") $("clear").click();
+  }
+});
+
+// Drop and paste ---------------------------------------------------------------------------------------------------------
+
+let depth = 0;
+const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+document.addEventListener("dragenter", (event) => {
+  if (!carries(event)) return;
+  event.preventDefault();
+  depth++;
+  document.body.classList.add("dropping");
+});
+document.addEventListener("dragover", (event) => carries(event) && event.preventDefault());
+document.addEventListener("dragleave", (event) => {
+  if (carries(event) && --depth <= 0) document.body.classList.remove("dropping");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  depth = 0;
+  document.body.classList.remove("dropping");
+  const [file] = event.dataTransfer.files;
+  if (file) load(file);
+});
+document.addEventListener("paste", (event) => {
+  const item = [...(event.clipboardData?.items ?? [])].find((one) => one.kind === "file");
+  if (item) {
+    event.preventDefault();
+    load(item.getAsFile());
+  }
+});
+window.addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
+
+// Start ------------------------------------------------------------------------------------------------------------------
+
+function askToken() {
+  if (!$("token").open) $("token").showModal();
+}
+
+$("token").addEventListener("close", () => {
+  setToken($("token-text").value.trim());
+  $("token-text").value = "";
+  known = meet();
+});
+
+async function meet() {
+  try {
+    server = await info();
+    const { model, version, limits } = server;
+    $("about").textContent =
+      `cicm ${version}, model ${model.name} (${(model.parameters / 1e6).toFixed(1)} million parameters) on ${model.device}. ` +
+      `Photos up to ${Math.round(limits.max_pixels / 1e6)} megapixels and ${Math.round(limits.max_bytes / 2 ** 20)} MiB.`;
+    $("grow").max = limits.max_grow;
+  } catch (error) {
+    complain(error);
+  }
+}
+
+findToken();
+let known = meet();
+enter("start");
+document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,239 @@
+"""Where photos are repaired: one thread for the network, a few for files, and a line of bounded length before them.
+
+A photo is decoded, filled, encoded. At most `DESK` of them are decoded at a time, so that memory stays flat however
+many wait. A client that goes away, or a time that is up, takes its photo out of the line, or out of the network before
+its next layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import math
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cicm.conventions import InputError
+from cicm.data.photos import Photo, PictureTooLarge, check_mask_size, decode_photo, encode_photo
+from cicm.inference.inpainter import LARGE_HOLE, Inpainter, Report
+from cicm.inference.marking import grown
+from cicm.web.form import Order
+from cicm.web.limits import Limits, Refused
+
+T = TypeVar("T")
+
+DESK = 3
+"""Photos that are decoded at a time: one in each of decoding, the network, encoding."""
+
+
+class Gone(Exception):
+    """Nobody waits for this repair any more."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A file, ready to be sent.
+
+    Args:
+        data: the file.
+        format: Pillow's name of its format.
+        report: what the network saw.
+        notes: what could not be kept, and what a reader may want to know.
+    """
+
+    data: bytes
+    format: str
+    report: Report
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture that every browser shows.
+
+    Args:
+        data: PNG.
+        height: of the photo itself.
+        width: of the photo itself.
+        format: of the photo itself.
+    """
+
+    data: bytes
+    height: int
+    width: int
+    format: str
+
+
+class Workshop:
+    """Repairs photos for many at a time.
+
+    Args:
+        inpainter: used by one thread alone from now on.
+        limits: for pixels and the length of the line.
+    """
+
+    def __init__(self, inpainter: Inpainter, limits: Limits) -> None:
+        self.inpainter = inpainter
+        self.limits = limits
+        self._inside = 0
+        self._seconds = 1.0  # what a photo took lately, for Retry-After
+        self._desk = asyncio.Semaphore(DESK)  # first come, first served
+        self._files = ThreadPoolExecutor(2, thread_name_prefix="cicm-files")
+        self._network = ThreadPoolExecutor(1, thread_name_prefix="cicm-network")
+        self._current: threading.Event | None = None
+        self._hooks = [module.register_forward_pre_hook(self._look) for module in inpainter.model.modules()]
+
+    def close(self) -> None:
+        """Stop what runs, and let the threads end."""
+        if self._current is not None:
+            self._current.set()
+        self._files.shutdown(wait=False, cancel_futures=True)
+        self._network.shutdown(wait=True, cancel_futures=True)
+        for hook in self._hooks:
+            hook.remove()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the house beside the one that is worked on."""
+        return max(0, self._inside - 1)
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place in the line, held while the body arrives and until the answer is there.
+
+        Raises:
+            Refused: 429, the line is full.
+        """
+        if self._inside > self.limits.queue:
+            wait = math.ceil(min(60.0, max(1.0, self._seconds * self._inside / 2)))
+            raise Refused(
+                429,
+                f"{self.waiting} photos are waiting already, the most that this server takes on. "
+                f"Try again in {wait} seconds.",
+                {"Retry-After": str(wait)},
+            )
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def repair(self, order: Order) -> Repaired:
+        """Do what an order says.
+
+        Raises:
+            Refused: a file or a value that can't be used, or no memory for it.
+        """
+        gone = threading.Event()
+        async with self._desk:
+            started = time.perf_counter()
+            photo, hole = await self._in(self._files, gone, self._opened, order)
+            filled, report = await self._in(self._network, gone, self._filled, photo, hole, gone)
+            repaired = await self._in(self._files, gone, self._closed, filled, report, order.format)
+            self._seconds += 0.2 * (time.perf_counter() - started - self._seconds)
+            return repaired
+
+    async def preview(self, image: bytes, side: int) -> Preview:
+        """The photo as a small PNG, upright, for browsers that can't show its format.
+
+        Raises:
+            Refused: a file that can't be used.
+        """
+        async with self._desk:
+            return await self._in(self._files, threading.Event(), self._shown, image, side)
+
+    async def _in(self, room: Executor, gone: threading.Event, work: Callable[..., T], *args: Any) -> T:
+        """Run in another thread; when cancelled, wait until that has noticed, for it still holds the photo."""
+        running = room.submit(work, *args)
+        waiter = asyncio.wrap_future(running)
+        try:
+            return await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            gone.set()
+            if not running.cancel():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({waiter})
+            if waiter.done() and not waiter.cancelled():
+                waiter.exception()  # looked at, so that nobody complains
+            raise
+        except InputError as error:
+            status = 413 if isinstance(error, PictureTooLarge) else 422
+            raise Refused(status, _sentence(error)) from error
+        except MemoryError as error:
+            raise Refused(503, "There is not enough memory for this photo. Cut out the part to repair.") from error
+
+    # In the threads
+
+    def _opened(self, order: Order) -> tuple[Photo, np.ndarray]:
+        photo = decode_photo(order.image, "the photo", max_pixels=self.limits.max_pixels)
+        hole = self._hole(photo.size, order)
+        if not hole.any():
+            raise InputError("nothing to fill: the mask marks no pixel. White means fill, unless invert is true.")
+        hole = grown(hole, order.grow)
+        if hole.all():
+            raise InputError(
+                "nothing known to start from: the whole picture would be filled. Leave something as it is, or set "
+                "invert if the mask means it the other way round."
+            )
+        return photo, hole
+
+    def _hole(self, size: tuple[int, int], order: Order) -> np.ndarray:
+        from cicm.data.holes import to_hole
+
+        height, width = size
+        if order.mask is not None:
+            mask = decode_photo(order.mask, "the mask", max_pixels=self.limits.max_pixels)
+            check_mask_size(mask.size, size)
+            pixels = mask.pixels
+            if pixels.layout != "L" or pixels.key is not None:  # grey stays as it is: a third of the memory
+                pixels = pixels.expanded(to_rgb=True)
+            return to_hole(pixels.eight_bit().values, invert=order.invert)[0].numpy() > 0.5
+        hole = np.zeros(size, dtype=bool)
+        for left, top, right, bottom in order.boxes:
+            if right > width or bottom > height:
+                raise InputError(
+                    f"the box {left}, {top}, {right}, {bottom} does not lie in the picture of {width}x{height}. "
+                    "Correct it."
+                )
+            hole[top:bottom, left:right] = True
+        return hole != order.invert
+
+    def _filled(self, photo: Photo, hole: np.ndarray, gone: threading.Event) -> tuple[Photo, Report]:
+        self._current = gone
+        try:
+            return self.inpainter.fill_photo(photo, hole)
+        finally:
+            self._current = None
+
+    def _look(self, *_: Any) -> None:
+        """Called before each layer."""
+        if self._current is not None and self._current.is_set():
+            raise Gone
+
+    def _closed(self, photo: Photo, report: Report, format_: str | None) -> Repaired:
+        data, notes = encode_photo(photo, format_)
+        if report.missing > LARGE_HOLE:
+            notes = (f"{report.missing:.0%} was filled, more than the model is trained for", *notes)
+        return Repaired(data, format_ or photo.format, report, (*photo.notes, *notes))
+
+    def _shown(self, image: bytes, side: int) -> Preview:
+        photo = decode_photo(image, "the photo", max_pixels=self.limits.max_pixels)
+        picture = photo.pixels.eight_bit().expanded(to_rgb=True).to_image()
+        picture.thumbnail((side, side))
+        buffer = io.BytesIO()
+        profile = photo.metadata.icc if photo.pixels.layout in ("RGB", "RGBA", "P", "PA") else b""
+        picture.save(buffer, "PNG", compress_level=1, **({"icc_profile": profile} if profile else {}))
+        return Preview(buffer.getvalue(), *photo.size, photo.format)
+
+
+def _sentence(error: InputError) -> str:
+    text = str(error).replace(" with --invert (invert=True)", " with invert")
+    return text[:1].upper() + text[1:]
