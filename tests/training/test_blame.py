@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cicm.assembly import build
+from cicm.assembly import terms as terms_module
 from cicm.objectives import ObjectiveConfig, Weights
-from cicm.training import step as step_module
 from cicm.training.step import Players, TrainingStopped, take_step
 
 from .conftest import TINY
@@ -18,12 +18,12 @@ from .conftest import TINY
 def test_mixed_precision_names_the_term(batch, monkeypatch) -> None:
     from lightning_fabric import Fabric
 
-    plain = step_module.ratio_error
+    plain = terms_module.ratio_error
 
     def with_a_root_of_zero(first, second, **options):
         return plain(first, second, **options) + (first - first.detach()).abs().sqrt().mean()
 
-    monkeypatch.setattr(step_module, "ratio_error", with_a_root_of_zero)
+    monkeypatch.setattr(terms_module, "ratio_error", with_a_root_of_zero)
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
     torch.manual_seed(0)
     bare = build(TINY)

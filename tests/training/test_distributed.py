@@ -100,6 +100,7 @@ assert rows.tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]], rows
 assert gather_objects(rank) == [0, 1]
 assert any_rank(rank == 1, torch.device("cpu")) and not any_rank(False, torch.device("cpu"))
 barrier()
+distributed.destroy_process_group()  # a group that dies with the interpreter can take the process along
 """
 
 
