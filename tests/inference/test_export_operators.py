@@ -21,7 +21,7 @@ Run = Callable[[Tensor, Tensor], list[np.ndarray]]
 
 class All(nn.Module):
     def forward(self, image: Tensor, hole: Tensor) -> tuple[Tensor, ...]:
-        bent = fill._bent(image * (1 - hole), hole, 32)
+        bent = fill._bent(image, hole, 32)
         found = edges._canny(image[:, :1], 1 - hole, 2.0, 0.1, 0.2)
         faint = edges._canny(image[:, :1], 1 - hole, 1.0, 0.05, 0.5)
         total = F.avg_pool2d(hole, 7, 2, 3, divisor_override=1)
@@ -69,7 +69,7 @@ def scene(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
 def test_operators_equal_torch(run: Run, size: tuple[int, int, int]) -> None:
     image, hole = scene(*size)
     bent, found, faint, total, share, mean = run(image, hole)
-    expected = fill._bent(image * (1 - hole), hole, 32)
+    expected = fill._bent(image, hole, 32)
     # float32 after 32 steps of conjugate gradients: sums in another order, and each step builds on the one before
     assert np.abs(bent - expected.numpy()).max() < 1e-4
     for edge, settings in ((found, (2.0, 0.1, 0.2)), (faint, (1.0, 0.05, 0.5))):
@@ -79,6 +79,18 @@ def test_operators_equal_torch(run: Run, size: tuple[int, int, int]) -> None:
     assert np.array_equal(total, F.avg_pool2d(hole, 7, 2, 3, divisor_override=1).numpy())
     assert np.abs(share - F.avg_pool2d(image, 3, 1, 1, divisor_override=4).numpy()).max() < 1e-6
     assert np.abs(mean - F.avg_pool2d(image, 3, 1, 1, count_include_pad=False).numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("side", [1, 3, 6, 10, 16])
+def test_small_holes_are_filled_exactly(run: Run, side: int) -> None:
+    """Near their end conjugate gradients in float32 miss by up to 0.03 of 1, which is why the Loop is in float64."""
+    for seed in range(10):
+        image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        hole = torch.zeros(1, 1, 32, 32)
+        hole[..., 5 : 5 + side, 7 : 7 + side] = 1
+        first = fill.pull_push(image * (1 - hole), hole)
+        exact = fill._bent(first.double(), hole.double(), 32).numpy()
+        assert np.abs(run(first, hole)[0] - exact).max() < 1e-6
 
 
 def test_a_chain_of_edges_is_followed_to_its_end(run: Run) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -182,8 +184,8 @@ def test_files_that_are_no_models(tmp_path: Path, file: Path) -> None:
         OnnxModel(tmp_path / "names.onnx")
 
 
-@pytest.mark.parametrize("absolute", [False, True])
-def test_a_file_can_not_name_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool) -> None:
+@pytest.mark.parametrize("where", ["here", "absolute", "above"])
+def test_a_file_can_not_name_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """ONNX lets weights lie in a file beside it, of any name: nothing of this disk gets into the network."""
     monkeypatch.chdir(tmp_path)
     secret = tmp_path / "secret.bin"
@@ -193,7 +195,9 @@ def test_a_file_can_not_name_others(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     weight.ClearField("raw_data")
     weight.data_location = TensorProto.EXTERNAL
     entry = weight.external_data.add()
-    entry.key, entry.value = "location", str(secret) if absolute else secret.name
+    above = os.path.relpath(secret, os.path.join(tempfile.gettempdir(), "folder"))
+    names = {"here": secret.name, "absolute": str(secret), "above": above}
+    entry.key, entry.value = "location", names[where]
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match=r"a\.onnx"):
         OnnxModel(tmp_path / "a.onnx")

@@ -2,7 +2,7 @@
 
 | in the network | as ONNX |
 |---|---|
-| `ops.fill`: conjugate gradients | a Loop; unrolled they are thousands of nodes, and exporting takes minutes |
+| `ops.fill`: conjugate gradients | a Loop, in float64; unrolled it is thousands of nodes, and exporting takes minutes |
 | `ops.edges`: Canny's detector | a graph whose chains of edges grow in a Loop until nothing changes |
 | sums by `avg_pool2d` with a divisor | a convolution with ones; the exporter drops the divisor and says nothing |
 
@@ -62,7 +62,9 @@ def with_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _bent_node(first: Tensor, hole: Tensor, steps: int) -> Tensor:
     node = torch.onnx.ops.symbolic
-    return node(f"{DOMAIN}::Bent", (first, hole), {"steps": int(steps)}, dtype=first.dtype, shape=first.shape, version=1)
+    return node(
+        f"{DOMAIN}::Bent", (first, hole), {"steps": int(steps)}, dtype=first.dtype, shape=first.shape, version=1
+    )
 
 
 def _canny_node(gray: Tensor, known: Tensor, sigma: float, low: float, high: float) -> Tensor:
@@ -118,10 +120,10 @@ def _laplacian(image):
 @onnxscript.script(_own, default_opset=op)
 def Bent(first, hole, steps: int):  # type: ignore[no-untyped-def]
     axes = op.Constant(value_ints=[2, 3])
-    tiny = op.Constant(value_float=1e-20)
-    inside = op.Cast(op.Greater(hole, op.Constant(value_float=0.5)), to=1)
-    filled = op.Identity(first)
-    residual = op.Neg(_laplacian(_laplacian(first))) * inside
+    tiny = op.Cast(op.Constant(value_float=1e-20), to=11)
+    inside = op.Cast(op.Greater(hole, op.Constant(value_float=0.5)), to=11)
+    filled = op.Cast(first, to=11)
+    residual = op.Neg(_laplacian(_laplacian(filled))) * inside
     direction = op.Identity(residual)
     size = op.ReduceSum(residual * residual, axes, keepdims=1)
     for _ in range(steps):
@@ -132,7 +134,7 @@ def Bent(first, hole, steps: int):  # type: ignore[no-untyped-def]
         before = op.Identity(size)
         size = op.ReduceSum(residual * residual, axes, keepdims=1)
         direction = residual + size / op.Max(before, tiny) * direction
-    return filled
+    return op.Cast(filled, to=1)
 
 
 @onnxscript.script(_own, default_opset=op)
