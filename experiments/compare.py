@@ -19,7 +19,7 @@ from typing import Any
 
 from cicm.evaluation.compare import Comparison, compare
 from cicm.evaluation.records import Evaluation
-from cicm.recipes.toml import toml_value
+from cicm.tables.plan import spelled
 
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = {"psnr": "dB", "sqz-distance": "x 1000", "ssim": "", "l1": ""}
@@ -32,21 +32,6 @@ def command(verb: str, *words: str) -> None:
 
 def records(name: str, label: str, seed: int) -> Path:
     return ROOT / "results" / name / f"{label}-{seed}.json"
-
-
-def spelled(changes: dict[str, Any]) -> list[str]:
-    """Changes of a recipe as `--set` takes them; a table becomes a change for each of its keys.
-
-    >>> spelled({"model.memories": {}, "a.b": {"c": 1}})
-    ['model.memories={}', 'a.b.c=1']
-    """
-    words = []
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            words += spelled({f"{key}.{inner}": v for inner, v in value.items()}) if value else [f"{key}={{}}"]
-        else:
-            words.append(f"{key}={toml_value(value)}")
-    return words
 
 
 def run(plan: dict[str, Any], name: str, row: dict[str, Any], seed: int, shared: Path, threads: int) -> None:

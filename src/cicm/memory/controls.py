@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cicm.memory.module import ContextMemory
+from cicm.memory.module import ContextMemory, WithoutMemory
 from cicm.memory.single_image import SingleImageContext
 from cicm.memory.state import MemoryConfig, MemoryRead
 from cicm.ops import as_regions
 
 
-class ConvolutionControl(ContextMemory):
+class ConvolutionControl(WithoutMemory):
     """A residual block of two 1x1 convolutions with as many parameters as a memory has numbers.
 
     It sits where the memory would, is blended by the same ratio head, and remembers nothing: what it gains is what
@@ -23,16 +23,11 @@ class ConvolutionControl(ContextMemory):
         config: of the memory it stands in for; its hidden width follows from L, K and C.
     """
 
-    has_sets = False
-
     def __init__(self, channels: int, config: MemoryConfig) -> None:
         super().__init__(channels, config)
         numbers = config.sets * (config.contexts + 1) * channels
         hidden = max(1, round((numbers - channels) / (2 * channels + 1)))
         self.block = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1))
-        for name in ("anchors", "contexts", "mass"):  # nothing is stored, so nothing is saved
-            self.register_buffer(name, getattr(self, name)[:1], persistent=False)
-        self.filled.fill_(1.0)
 
     def read(
         self,
@@ -53,12 +48,6 @@ class ConvolutionControl(ContextMemory):
             as_regions(offered).to(regions.dtype),
             share,
         )
-
-    def seed_(self, regions: Tensor, generator: torch.Generator) -> None:
-        """Nothing to seed."""
-
-    def report(self) -> dict[str, float]:
-        return {}
 
 
 def create(channels: int, config: MemoryConfig) -> ContextMemory:

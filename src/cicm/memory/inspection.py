@@ -127,7 +127,7 @@ def look_inside(memory: ContextMemory) -> Inspection:
     """
     config = memory.config
     if config.kind not in ("memory", "table"):
-        raise InputError("a convolution control stores nothing; there is nothing to look into.")
+        raise InputError(f"{config.kind!r} stands in for a memory and stores nothing; there is nothing to look into.")
     state = memory.state.detached()
     dead, weak = starved(state)
     center = state.center()

@@ -250,3 +250,21 @@ class ContextMemory(nn.Module):
         self.anchors.copy_(state.anchors)
         self.contexts.copy_(state.contexts)
         self.mass.copy_(state.weight())
+
+
+class WithoutMemory(ContextMemory):
+    """Sits where a memory would and remembers nothing: base of what a memory is compared with."""
+
+    has_sets = False
+
+    def __init__(self, channels: int, config: MemoryConfig) -> None:
+        super().__init__(channels, config)
+        for name in ("anchors", "contexts", "mass"):  # nothing is stored, so nothing is saved
+            self.register_buffer(name, getattr(self, name)[:1], persistent=False)
+        self.filled.fill_(1.0)
+
+    def seed_(self, regions: Tensor, generator: torch.Generator) -> None:
+        """Nothing to seed."""
+
+    def report(self) -> dict[str, float]:
+        return {}

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cicm.conventions import InputError
-from cicm.memory.module import ContextMemory
+from cicm.memory.module import WithoutMemory
 from cicm.memory.rules import augment
-from cicm.memory.state import MemoryConfig, MemoryRead
+from cicm.memory.state import MemoryRead
 from cicm.ops import as_map
 
 ITERATIONS = 10
@@ -200,7 +200,7 @@ def _vote(units: Tensor, valid: Tensor, labels: Tensor, most: int) -> Tensor:
 # The module -----------------------------------------------------------------------------------------------------------
 
 
-class SingleImageContext(ContextMemory):
+class SingleImageContext(WithoutMemory):
     """Sits where a memory would and remembers nothing: its contexts are complete regions of the same image.
 
     Args:
@@ -209,14 +209,7 @@ class SingleImageContext(ContextMemory):
             `blend` and `ratio` mean what they mean for a memory, centred around the image's complete regions.
     """
 
-    has_sets = False
     needs_complete = True
-
-    def __init__(self, channels: int, config: MemoryConfig) -> None:
-        super().__init__(channels, config)
-        for name in ("anchors", "contexts", "mass"):  # nothing is stored, so nothing is saved
-            self.register_buffer(name, getattr(self, name)[:1], persistent=False)
-        self.filled.fill_(1.0)
 
     def read(
         self,
@@ -266,9 +259,3 @@ class SingleImageContext(ContextMemory):
             usable = valid[..., None].to(regions)
             regions = regions - (regions * usable).sum(1, keepdim=True) / usable.sum(1, keepdim=True).clamp_min(1)
         return F.normalize(regions, dim=-1, eps=1e-6)
-
-    def seed_(self, regions: Tensor, generator: torch.Generator) -> None:
-        """Nothing to seed."""
-
-    def report(self) -> dict[str, float]:
-        return {}
