@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import Timed, in_turn
-from cicm.data import open_photo, save_photo, to_hole
-from cicm.inference import Engine, FolderTask, Inpainter, MaskFolder, fill_folder
+from cicm.data import to_hole
+from cicm.folders import Engine, FolderTask, MaskFolder, fill_folder
+from cicm.inference import Inpainter
+from cicm.photos import open_photo, save_photo
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PHOTOS = int(os.environ.get("CICM_BENCH_PHOTOS", "40"))

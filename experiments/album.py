@@ -32,7 +32,6 @@ from cicm.assembly import MemoryInpainter, load_weights
 from cicm.assembly.album import Album, with_album
 from cicm.data import PairedPhotos
 from cicm.data.datasets import TrainingPhotos
-from cicm.data.folders import find_images
 from cicm.data.generators import HoleGenerator
 from cicm.data.pairs import make_pairs, pairs_hash
 from cicm.evaluation.intervals import interval
@@ -41,6 +40,7 @@ from cicm.memory import augment
 from cicm.memory.controls import create
 from cicm.metrics import load_squeeze_features, psnr, sqz_distance, to_8bit
 from cicm.ops import as_map, as_regions, composite, missing_share
+from cicm.photos.folders import find_images
 
 SITE, SIDE, BATCH = "bottom", 128, 6
 FEW = 32

@@ -18,14 +18,15 @@ _HOMES = {
     "MemoryConfig": "cicm.memory",
     "MemoryInpainter": "cicm.assembly",
     "Inpainter": "cicm.inference",
-    "Attached": "cicm.assembly",
-    "attach": "cicm.assembly",
+    "Attached": "cicm.attach",
+    "attach": "cicm.attach",
 }
 
 __all__ = ["Attached", "ContextMemory", "Inpainter", "MemoryConfig", "MemoryInpainter", "__version__", "attach"]
 
 if TYPE_CHECKING:
-    from cicm.assembly import Attached, MemoryInpainter, attach
+    from cicm.assembly import MemoryInpainter
+    from cicm.attach import Attached, attach
     from cicm.inference import Inpainter
     from cicm.memory import ContextMemory, MemoryConfig
 

@@ -15,6 +15,7 @@ This module imports nothing heavy at run time, so that every door can use its er
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,32 @@ def band_of(fraction: float) -> str | None:
         if low < fraction <= high:
             return name
     return None
+
+
+def range_of(name: str) -> tuple[float, float] | None:
+    """The shares that a folder's name says; None where it says none.
+
+    Example:
+        >>> [range_of(name) for name in ("10-20", "0%-20%", "40_60", "60-40", "extra")]
+        [(0.1, 0.2), (0.0, 0.2), (0.4, 0.6), None, None]
+    """
+    match = re.fullmatch(r"(\d{1,3})\s*%?\s*[-_]\s*(\d{1,3})\s*%?", name.strip())
+    if match is None or int(match[1]) >= int(match[2]):
+        return None
+    return int(match[1]) / 100, int(match[2]) / 100
+
+
+def band_of_range(name: str) -> str | None:
+    """The band that the shares of a folder's name lie in.
+
+    Example:
+        >>> [band_of_range(name) for name in ("10-20", "0%-20%", "10-30", "extra")]
+        ['0-20', '0-20', None, None]
+    """
+    shares = range_of(name)
+    if shares is None:
+        return None
+    return next((band for band, (low, high) in BANDS.items() if low <= shares[0] and shares[1] <= high), None)
 
 
 @dataclass(frozen=True)

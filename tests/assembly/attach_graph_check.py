@@ -12,7 +12,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from cicm.assembly import Attached, attach
+from cicm.attach import Attached, attach
 from cicm.memory import MemoryConfig
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # float32 sums in another order

@@ -23,7 +23,8 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import cicm
-from cicm.assembly import Attached, MemoryInpainter, attach
+from cicm.assembly import MemoryInpainter
+from cicm.attach import Attached, attach
 from cicm.conventions import InputError
 from cicm.memory import ContextMemory, MemoryConfig, inject, ratio_error
 from cicm.networks import create
@@ -495,7 +496,7 @@ def test_a_skipped_step_is_discarded_and_a_forgotten_commit_is_told(monkeypatch:
     attached.discard()
     attached.commit()
     assert same(before, bits(attached.memories))
-    monkeypatch.setattr("cicm.assembly.attached.MOST_FORWARDS", 2)
+    monkeypatch.setattr("cicm.attach.attached.MOST_FORWARDS", 2)
     attached(image, hole=hole)
     attached(image, hole=hole)
     with pytest.raises(InputError, match=r"2 forwards wait for a commit. Call attached.commit\(\)"):
@@ -601,7 +602,7 @@ def test_seeding_from_batches_is_seeding_from_their_complete_regions() -> None:
 
 
 def test_seeding_stops_when_it_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cicm.assembly.attached.MOST_REGIONS", 50)
+    monkeypatch.setattr("cicm.attach.attached.MOST_REGIONS", 50)
     attached, used = small(seeded=False), []
 
     def run(seed: int) -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 from cicm.cli.main import main
 from cicm.conventions import BANDS, InputError
 from cicm.data.datasets import PairedPhotos
-from cicm.data.layouts import LAYOUTS
 from cicm.data.pairs import hole_of, make_pairs, read_pairs
+from cicm.datasets import LAYOUTS
 from cicm.evaluation.records import Evaluation
 from cicm.recipes import load_recipe
 from cicm.training.batches import photos_in, training_photos, validation_set

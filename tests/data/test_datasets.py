@@ -12,11 +12,11 @@ from PIL import Image
 from cicm.conventions import BANDS, InputError, band_of
 from cicm.data import datasets
 from cicm.data.datasets import PairedPhotos, TrainingPhotos
-from cicm.data.folders import image_size
 from cicm.data.generators import HoleGenerator
 from cicm.data.holes import hole_fraction
 from cicm.data.pairs import make_pairs
-from cicm.data.photos import read_image
+from cicm.photos.folders import image_size
+from cicm.photos.photo import read_image
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.data.folders import find_images, image_size
+from cicm.photos.folders import find_images, image_size
 
 
 def touch(path):

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from cicm.conventions import BANDS, InputError
-from cicm.data.layouts import LAYOUTS, Layout, find, labels_of, layout_named, photos_of
-from cicm.data.layouts import tree as tree_module
-from cicm.data.layouts.checking import Report, check
-from cicm.data.layouts.masks import inverted, measured_polarity
-from cicm.data.layouts.tree import Tree
+from cicm.datasets import LAYOUTS, Layout, find, labels_of, layout_named, photos_of
+from cicm.datasets import tree as tree_module
+from cicm.datasets.checking import Report, check
+from cicm.datasets.masks import inverted, measured_polarity
+from cicm.datasets.tree import Tree
 
 SIZE = (12, 10)  # height, width
 

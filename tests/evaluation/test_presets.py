@@ -21,7 +21,7 @@ from cicm.evaluation.compare import compare
 from cicm.evaluation.methods import Method
 from cicm.evaluation.presets import DEFAULT, PRESETS, WITHOUT_CODE, preset_of
 from cicm.evaluation.records import Evaluation
-from cicm.evaluation.running import evaluate, make_plan
+from cicm.evaluation.scoring import evaluate, make_plan
 from cicm.metrics import METRICS
 
 from .conftest import TinySet

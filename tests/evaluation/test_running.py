@@ -13,7 +13,7 @@ from cicm.data.pairs import make_pairs, pairs_hash
 from cicm.evaluation.grid import draw_grid
 from cicm.evaluation.intervals import interval
 from cicm.evaluation.methods import Classical, FolderResults, Mean, Method, Telea
-from cicm.evaluation.running import evaluate, make_plan, make_protocol
+from cicm.evaluation.scoring import evaluate, make_plan, make_protocol
 
 from .conftest import Shifted, TinySet
 

@@ -404,7 +404,7 @@ BIG = """
 import json, sys
 import numpy as np
 from PIL import Image
-from cicm.data.photos import open_photo, save_photo
+from cicm.photos.photo import open_photo, save_photo
 from cicm.inference import Inpainter
 
 folder, weights = sys.argv[1:]

@@ -18,10 +18,10 @@ from torch import Tensor
 from cicm.assembly import ModelConfig, build, load_weights, save_weights
 from cicm.cli.main import main
 from cicm.conventions import InputError
-from cicm.inference import Inpainter, OnnxInpainter
-from cicm.inference import export as export_room
-from cicm.inference.export import ExportError, check_export, example, export
-from cicm.inference.onnx_runtime import open_session
+from cicm.export import export as export_room
+from cicm.export.export import ExportError, check_export, example, export
+from cicm.export.onnx_runtime import OnnxInpainter, open_session
+from cicm.inference import Inpainter
 from cicm.memory import MemoryConfig
 
 MODELS = {

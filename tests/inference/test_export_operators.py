@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cicm.inference.onnx_operators import DOMAIN, OPSET, operators, with_bodies
-from cicm.inference.resampling import averages, cubic, linear, mirrored
+from cicm.export.onnx_operators import DOMAIN, OPSET, operators, with_bodies
 from cicm.ops import canny, edges, fill
+from cicm.photos.resampling import averages, cubic, linear, mirrored
 
 Run = Callable[[Tensor, Tensor], list[np.ndarray]]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from test_export_runtime import exported, picture
 
 from cicm.cli.main import main
-from cicm.inference import OnnxInpainter
+from cicm.export.onnx_runtime import OnnxInpainter
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

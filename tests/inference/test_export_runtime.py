@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from cicm.assembly import MemoryInpainter
 from cicm.cli.main import main
 from cicm.conventions import InputError, SizeRule
-from cicm.inference import Inpainter, OnnxInpainter
-from cicm.inference.onnx_runtime import FORMAT, OnnxModel
+from cicm.export.onnx_runtime import FORMAT, OnnxInpainter, OnnxModel
+from cicm.inference import Inpainter
 from cicm.networks import InpaintingNetwork, Prediction
 from cicm.networks.contract import unchanged
 

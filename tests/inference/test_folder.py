@@ -20,22 +20,12 @@ from PIL import Image
 from cicm.assembly import ModelConfig, build
 from cicm.cli.main import main
 from cicm.conventions import InputError
-from cicm.data.photos import open_photo, save_photo
-from cicm.inference import (
-    Engine,
-    FolderRun,
-    FolderTask,
-    Inpainter,
-    MaskAlpha,
-    MaskColour,
-    MaskFolder,
-    OneMask,
-    Outcome,
-    fill_folder,
-)
-from cicm.inference.engine import Budget
-from cicm.inference.journal import Journal, read_ledger, safe_below
-from cicm.inference.reports import COLUMNS
+from cicm.folders import Engine, FolderRun, FolderTask, MaskAlpha, MaskColour, MaskFolder, OneMask, Outcome, fill_folder
+from cicm.folders.engine import Budget
+from cicm.folders.journal import Journal, read_ledger, safe_below
+from cicm.folders.reports import COLUMNS
+from cicm.inference import Inpainter
+from cicm.photos.photo import open_photo, save_photo
 
 Maker = Callable[..., Inpainter]
 SIZE = (40, 32)  # width, height
@@ -282,7 +272,7 @@ def test_a_fault_of_ours_is_told_and_stays_with_its_photo(place: Path, one_colou
 
 
 def test_a_full_disk_ends_the_run(place: Path, inpainter: Inpainter, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cicm.inference.folder as module
+    import cicm.folders.run as module
 
     def full(*_):
         raise InputError("could not write: No space left on device.") from OSError(errno.ENOSPC, "No space left")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.data.photos import open_photo
-from cicm.inference import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
-from cicm.inference.jobs import Found, Job, in_shard, named, scan, several, shown
-from cicm.inference.marking import grown, read_boxes
+from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
+from cicm.folders.jobs import Found, Job, in_shard, named, scan, several, shown
+from cicm.folders.marking import grown, read_boxes
+from cicm.photos.photo import open_photo
 
 
 def touch(root: Path, *names: str) -> Path:

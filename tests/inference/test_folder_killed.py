@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cicm.inference import Engine, FolderRun, FolderTask, Inpainter, MaskFolder, Outcome
-from cicm.inference.folder import Filler
-from cicm.inference.journal import Journal, read_ledger
+from cicm.folders import Engine, FolderRun, FolderTask, MaskFolder, Outcome
+from cicm.folders.journal import Journal, read_ledger
+from cicm.folders.run import Filler
+from cicm.inference import Inpainter
 
 COUNT = 6
 

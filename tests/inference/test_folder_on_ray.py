@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.inference import Engine, FolderTask, Inpainter, MaskFolder, fill_folder
-from cicm.inference.journal import read_ledger
+from cicm.folders import Engine, FolderTask, MaskFolder, fill_folder
+from cicm.folders.journal import read_ledger
+from cicm.inference import Inpainter
 
 COUNT = 12
 
@@ -72,7 +73,7 @@ def make(weights: Path, trap: Path | None = None) -> Inpainter:
 @pytest.mark.usefixtures("started")
 @pytest.mark.parametrize("deadly", [False, True])
 def test_each_photo_exactly_once(place: Path, weights: Path, deadly: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cicm.inference.on_ray import fill_folder_on_ray
+    from cicm.folders.on_ray import fill_folder_on_ray
 
     monkeypatch.chdir(place)
     task = FolderTask(Path("photos"), Path("out"), MaskFolder(Path("masks")))
@@ -115,7 +116,7 @@ def test_each_photo_exactly_once(place: Path, weights: Path, deadly: bool, monke
 def test_without_ray(place: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from cicm.inference.on_ray import fill_folder_on_ray
+    from cicm.folders.on_ray import fill_folder_on_ray
 
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.data", None)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from cicm.assembly import MemoryInpainter, ModelConfig, build
 from cicm.conventions import InputError
-from cicm.data import open_photo
 from cicm.inference import Inpainter
 from cicm.look import look, numbers, reading
 from cicm.memory import ContextMemory, MemoryConfig
 from cicm.networks import InpaintingNetwork, Prediction
 from cicm.networks.contract import FeatureSite, SizeRule, unchanged
 from cicm.ops import as_regions
+from cicm.photos import open_photo
 
 from .conftest import Place
 

@@ -21,9 +21,9 @@ from PIL import Image
 from cicm.assembly import ModelConfig, build, save_weights
 from cicm.cli.main import main
 from cicm.conventions import InputError
-from cicm.data import open_photo
 from cicm.inference import Inpainter
 from cicm.look import Look, SourceIndex, look, make_index, page, save_index
+from cicm.photos import open_photo
 
 from .conftest import Place
 

@@ -17,13 +17,14 @@ from safetensors.numpy import load_file, save_file
 
 from cicm.assembly import MemoryInpainter
 from cicm.conventions import InputError
-from cicm.data import HoleGenerator, read_image
+from cicm.data import HoleGenerator
 from cicm.data.datasets import to_image
 from cicm.look import SourceIndex, fingerprint, make_index, read_index, save_index, sources
 from cicm.look.sources import views
 from cicm.memory import ContextMemory, MemoryConfig
 from cicm.memory.rules import keep_top
 from cicm.networks.contract import SizeRule
+from cicm.photos import read_image
 
 from .conftest import Place, picture
 from .test_look import Twice

@@ -122,7 +122,7 @@ def test_the_file_holds_the_original_weights(shared: Path) -> None:
 
 def test_it_knows_photos(shared: Path, network: SqueezeFeatures) -> None:
     """A blurred photo is nearer to itself than any other photo of the folder is: the weights are trained ones."""
-    from cicm.data import read_image
+    from cicm.photos import read_image
 
     paths = sorted((shared / "data/scenes/test").glob("places-*"))[::40][:6]
     photos = torch.stack([torch.from_numpy(read_image(path)).permute(2, 0, 1) / 255 for path in paths])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.data.photos import open_photo, read_image, save_photo
+from cicm.photos.photo import open_photo, read_image, save_photo
 
 
 def picture(ending: str, folder: Path, size: tuple[int, int] = (60, 40)) -> Path:

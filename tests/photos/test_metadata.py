@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from cicm.data.metadata import tidy_exif
-from cicm.data.photos import open_photo, read_image, save_photo
+from cicm.photos.metadata import tidy_exif
+from cicm.photos.photo import open_photo, read_image, save_photo
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

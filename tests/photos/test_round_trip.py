@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.data.photos import Photo, open_photo, read_image, save_photo
+from cicm.photos.photo import Photo, open_photo, read_image, save_photo
 
 HEIGHT, WIDTH = 24, 37
 
@@ -142,7 +142,7 @@ def test_sixteen_bit_colour_against_opencv(tmp_path: Path, ending: str, channels
 
 
 def test_sixteen_bit_grey_with_alpha(tmp_path: Path) -> None:
-    from cicm.data.pixels import Pixels
+    from cicm.photos.pixels import Pixels
 
     values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 2), dtype=np.uint16)
     save_photo(Photo(Path("x"), "PNG", Pixels(values, "LA")), tmp_path / "a.png")
@@ -154,7 +154,7 @@ def test_sixteen_bit_grey_with_alpha(tmp_path: Path) -> None:
 
 
 def test_sixteen_bit_key_colour(tmp_path: Path) -> None:
-    from cicm.data.pixels import Pixels
+    from cicm.photos.pixels import Pixels
 
     values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
     save_photo(Photo(Path("x"), "PNG", Pixels(values, "RGB", key=(300, 2, 65535))), tmp_path / "a.png")
@@ -186,7 +186,7 @@ def test_interlaced_and_rotated_sixteen_bit(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     photo = open_photo(tmp_path / "a.png")
-    from cicm.data.metadata import Metadata
+    from cicm.photos.metadata import Metadata
 
     save_photo(Photo(Path("x"), "PNG", photo.pixels, Metadata(exif=exif.tobytes()[6:])), tmp_path / "b.png")
     turned = open_photo(tmp_path / "b.png")

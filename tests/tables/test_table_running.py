@@ -12,13 +12,13 @@ from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.data.pairs import read_pairs
 from cicm.evaluation.records import Evaluation
-from cicm.evaluation.running import make_protocol
+from cicm.evaluation.scoring import make_protocol
 from cicm.recipes import load_recipe
 from cicm.tables import Series, Table, load_table
 from cicm.tables.figures import filled_rows
 from cicm.tables.page import page
 from cicm.tables.rendering import markdown
-from cicm.tables.running import RowFailed, check_conditions, run, scoring_plan, train_apart
+from cicm.tables.runner import RowFailed, check_conditions, run, scoring_plan, train_apart
 
 
 class Trainer:

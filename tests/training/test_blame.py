@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cicm.assembly import build
-from cicm.assembly import terms as terms_module
+from cicm.memory import terms as terms_module
 from cicm.objectives import ObjectiveConfig, Weights
 from cicm.training.step import Players, TrainingStopped, take_step
 

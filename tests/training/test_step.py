@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cicm.assembly import ModelConfig
-from cicm.assembly import terms as terms_module
 from cicm.conventions import InputError
 from cicm.memory import MemoryConfig, inject
+from cicm.memory import terms as terms_module
 from cicm.objectives import ObjectiveConfig, Weights
 from cicm.ops import complete_cells, missing_share
 from cicm.training import step as step_module

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cicm.data.photos import open_photo, save_photo
-from cicm.inference.marking import grown
+from cicm.folders.marking import grown
+from cicm.photos.photo import open_photo, save_photo
 
 from .conftest import Served, mask, photo
 

@@ -1,17 +1,14 @@
 """The only room where a network meets a memory; and the file that holds both."""
 
-from cicm.assembly.attached import Attached, attach
 from cicm.assembly.inpainter import Inpainting, MemoryInpainter
 from cicm.assembly.model import ModelConfig, build
 from cicm.assembly.weights import LoadedModel, default_weights, load_weights, save_weights
 
 __all__ = [
-    "Attached",
     "Inpainting",
     "LoadedModel",
     "MemoryInpainter",
     "ModelConfig",
-    "attach",
     "build",
     "default_weights",
     "load_weights",

@@ -14,8 +14,8 @@ from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 if TYPE_CHECKING:
-    from cicm.data.layouts import Layout
-    from cicm.data.layouts.checking import Report
+    from cicm.datasets import Layout
+    from cicm.datasets.checking import Report
 
 SHOWN = 10
 
@@ -67,8 +67,8 @@ def main(argv: Sequence[str]) -> int:
     if not (options.name and options.root):
         raise InputError("check takes a name and a folder: cicm data check NAME ROOT. `cicm data` lists the names.")
 
-    from cicm.data.layouts import layout_named
-    from cicm.data.layouts.checking import check
+    from cicm.datasets import layout_named
+    from cicm.datasets.checking import check
 
     layout = layout_named(options.name)
     splits = [part for word in options.split for part in word.split(",") if part]
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _list(name: str | None, as_json: bool) -> int:
-    from cicm.data.layouts import LAYOUTS, layout_named
+    from cicm.datasets import LAYOUTS, layout_named
 
     layouts = [layout_named(name)] if name else list(LAYOUTS.values())
     if as_json:
@@ -116,7 +116,7 @@ def _plain(layout: Layout) -> dict[str, object]:
 
 
 def _tell(report: Report) -> None:
-    from cicm.data.layouts.tree import shown
+    from cicm.datasets.tree import shown
 
     print(f"{report.layout} in {shown(report.root)}: {report.title}")
     for split in report.splits:

@@ -17,7 +17,7 @@ from cicm.evaluation.presets import DEFAULT, PRESETS, Preset, preset_of
 if TYPE_CHECKING:
     from cicm.data.pairs import Pair
     from cicm.evaluation.methods import Method
-    from cicm.evaluation.running import Plan, Progress
+    from cicm.evaluation.scoring import Plan, Progress
     from cicm.evaluation.tables import Grid
 
 SIDES = (256, 128)
@@ -152,7 +152,7 @@ def _score(options: Namespace) -> int:
     from cicm.data.pairs import write_pairs
     from cicm.evaluation.grid import save_grid
     from cicm.evaluation.records import check_output, images_path
-    from cicm.evaluation.running import evaluate, make_plan, make_protocol
+    from cicm.evaluation.scoring import evaluate, make_plan, make_protocol
     from cicm.evaluation.tables import notes, table
 
     for path, ending in ((options.output, ".json"), (options.grid, ".png"), (options.save_pairs, ".csv")):
@@ -215,8 +215,8 @@ def _score(options: Namespace) -> int:
 
 def _pairs(options: Namespace, invert: bool) -> list[Pair]:
     """The fixed list, read or made."""
-    from cicm.data.layouts import photos_of
     from cicm.data.pairs import make_pairs, read_pairs
+    from cicm.datasets import photos_of
     from cicm.evaluation.lists import without_masks
 
     if options.pairs:
@@ -252,7 +252,7 @@ def _inverted(options: Namespace) -> bool:
         raise InputError("--mask-polarity speaks of mask files; give their folder with --masks.")
     if options.mask_polarity == "black":
         return True
-    from cicm.data.layouts.masks import inverted
+    from cicm.datasets.masks import inverted
 
     found = inverted(options.masks)
     print(f"masks: {'black' if found else 'white'} is the hole, by their areas", file=sys.stderr)

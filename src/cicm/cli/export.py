@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parse(build_parser(), argv)
     from cicm.assembly import load_weights
-    from cicm.inference.export import ExportError, check_export, export
+    from cicm.export.export import ExportError, check_export, export
 
     check_export(options.output, options.to, overwrite=options.overwrite)
     loaded = load_weights(options.weights)

@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         from cicm.evaluation.grid import save_grid
         from cicm.tables.figures import check_path, filled_rows
-        from cicm.tables.running import default_device
+        from cicm.tables.runner import default_device
 
         check_path(output, (".png",), overwrite=options.overwrite)
         rows, absent = filled_rows(

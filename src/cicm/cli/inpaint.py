@@ -17,7 +17,7 @@ from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 if TYPE_CHECKING:
-    from cicm.inference import MaskSource
+    from cicm.folders import MaskSource
     from cicm.inference.pictures import PictureInpainter
 
 DESCRIPTION = """Fill the holes of a photo, or of a folder of photos. In a mask, of the photo's size, white means fill.
@@ -150,7 +150,7 @@ def main(argv: Sequence[str]) -> int:
         _from_iopaint(options)
         _check_source(options)
         if options.album:
-            from cicm.data.photos import check_readable
+            from cicm.photos.photo import check_readable
 
             check_readable(options.album, "album")
         if os.path.isdir(options.photo):
@@ -185,7 +185,7 @@ def inpainter_of(options: Namespace) -> PictureInpainter:
     """The weights and the way of filling that the options ask for; loads what runs the network."""
     given = {name: options[name] for name in INPAINTER if options[name] is not None}  # else the inpainter's own
     if runtime_of(options) == "onnx":
-        from cicm.inference.onnx_runtime import OnnxInpainter
+        from cicm.export.onnx_runtime import OnnxInpainter
 
         return OnnxInpainter.from_file(options.weights, device=options.device, **given)
     from cicm.inference import Inpainter
@@ -200,7 +200,7 @@ def inpainter_of(options: Namespace) -> PictureInpainter:
 
 def mask_source(options: Namespace) -> MaskSource:
     """Where to fill, of the options; looks at no file."""
-    from cicm.inference.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
+    from cicm.folders.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
 
     how = {"invert": options.invert, "grow": options.grow}
     if options.mask:
@@ -237,8 +237,8 @@ def _inpaint(options: Namespace) -> int:
             )
 
     # Everything that can be wrong with files is found before torch is loaded, so that errors come at once.
-    from cicm.data.formats import ENDINGS, fitted
-    from cicm.data.photos import check_mask_size, check_output, check_readable, open_photo, save_photo
+    from cicm.photos.formats import ENDINGS, fitted
+    from cicm.photos.photo import check_mask_size, check_output, check_readable, open_photo, save_photo
 
     inputs = [check_readable(options.photo, "photo")]
     if options.mask:
@@ -252,7 +252,7 @@ def _inpaint(options: Namespace) -> int:
         if options.mask:
             check_mask_size(open_photo(options.mask).size, photo.size)
         if options.grow or not options.mask:
-            from cicm.inference.jobs import Job
+            from cicm.folders.jobs import Job
 
             source = mask_source(options)
             seen, hole = source.apply(photo, Job("", photo.path.name), photo.path.parent)

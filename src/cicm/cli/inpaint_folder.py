@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, TextIO
 from jsonargparse import Namespace
 
 from cicm.conventions import InputError
-from cicm.data.photos import check_readable
-from cicm.inference.jobs import several, shown
+from cicm.folders.jobs import several, shown
+from cicm.photos.photo import check_readable
 
 if TYPE_CHECKING:
-    from cicm.inference import FolderTask, MaskSource, Outcome
-    from cicm.inference.folder import FolderPlan, Preview
+    from cicm.folders import FolderTask, MaskSource, Outcome
+    from cicm.folders.run import FolderPlan, Preview
     from cicm.inference.pictures import PictureInpainter
 
 EVERY_SECONDS = 30
@@ -36,7 +36,7 @@ def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable
     Raises:
         InputError: the call itself is wrong.
     """
-    from cicm.inference.folder import FolderTask
+    from cicm.folders.run import FolderTask
 
     if options.on_error not in ("continue", "stop"):
         raise InputError(f"--on-error is continue or stop; got {options.on_error!r}.")
@@ -59,8 +59,8 @@ def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable
 
 
 def _run(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace], PictureInpainter]) -> int:
-    from cicm.inference import Engine, FolderRun
-    from cicm.inference.reports import ReportFile
+    from cicm.folders import Engine, FolderRun
+    from cicm.folders.reports import ReportFile
 
     engine = Engine(options.workers, options.batch, options.memory * 2**20)
     inpainter = inpainter_of(options)
@@ -93,7 +93,7 @@ def _run(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace
 
 def _look(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace], PictureInpainter]) -> int:
     """Tell what a run would do; 0 if nothing would fail as far as can be seen, else 1."""
-    from cicm.inference.folder import preview, time_some
+    from cicm.folders.run import preview, time_some
 
     inpainter = inpainter_of(options)
     plan = task.plan(task.settings(inpainter))

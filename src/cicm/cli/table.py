@@ -180,7 +180,7 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
     from cicm.evaluation.records import write_atomic
     from cicm.tables.page import page
     from cicm.tables.rendering import markdown
-    from cicm.tables.running import default_device, run, train_apart
+    from cicm.tables.runner import default_device, run, train_apart
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,6 +1,6 @@
-"""Files to batches: the only room that reads images, and the one place where polarity is decided.
+"""Photos and holes to batches: data sets, loading, fixed lists of pairs, generators of holes.
 
-Names are loaded when they are asked for, so that reading a photo does not wait for torch.
+Names are loaded when they are asked for, so that a look at a list does not wait for torch.
 """
 
 from __future__ import annotations
@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cicm.data.datasets import PairedPhotos, TrainingPhotos
-    from cicm.data.folders import find_images, image_size
     from cicm.data.generators import HoleGenerator
     from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
     from cicm.data.loading import TrainingStream
     from cicm.data.pairs import Pair, hole_of, make_pairs, pairs_hash, read_pairs, write_pairs
-    from cicm.data.photos import open_photo, read_image, save_photo
 
 _HOMES = {
     "datasets": ["PairedPhotos", "TrainingPhotos"],
-    "folders": ["find_images", "image_size"],
     "generators": ["HoleGenerator"],
     "holes": ["find_masks", "hole_fraction", "resize_hole", "to_hole"],
     "loading": ["TrainingStream"],
     "pairs": ["Pair", "hole_of", "make_pairs", "pairs_hash", "read_pairs", "write_pairs"],
-    "photos": ["open_photo", "read_image", "save_photo"],
 }
 
 __all__ = [
@@ -33,18 +29,13 @@ __all__ = [
     "PairedPhotos",
     "TrainingPhotos",
     "TrainingStream",
-    "find_images",
     "find_masks",
     "hole_fraction",
     "hole_of",
-    "image_size",
     "make_pairs",
-    "open_photo",
     "pairs_hash",
-    "read_image",
     "read_pairs",
     "resize_hole",
-    "save_photo",
     "to_hole",
     "write_pairs",
 ]

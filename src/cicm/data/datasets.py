@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from cicm.conventions import InputError
-from cicm.data.folders import find_images, reason_of
 from cicm.data.generators import HoleGenerator
 from cicm.data.pairs import Pair, hole_of
-from cicm.data.photos import read_image
+from cicm.files import reason_of
+from cicm.photos.folders import find_images
+from cicm.photos.photo import read_image
 
 HoleMaker = Callable[[int, int, np.random.Generator], Tensor]
 """(height, width, rng) -> (1, height, width) float, 1 = missing."""

@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cicm.conventions import BANDS, InputError, band_of
-from cicm.data.folders import find_images
-from cicm.data.layouts.masks import band_of_range
-from cicm.data.masks import missing_pixels
+from cicm.conventions import BANDS, InputError, band_of, band_of_range
+from cicm.photos.folders import find_images
+from cicm.photos.masks import missing_pixels
 
 NVIDIA_COUNT = 12_000
 """Files of the irregular test masks of Liu et al., 2,000 for each ten percent, in order."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import BANDS, InputError, band_of
-from cicm.data.folders import find_images, image_size
 from cicm.data.generators import HoleGenerator
 from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
+from cicm.photos.folders import find_images, image_size
 
 GENERATED = "generated:"
 """Beginning of a `mask` that is painted from a seed instead of read from a file."""

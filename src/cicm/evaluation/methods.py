@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.data.folders import find_images
 from cicm.data.pairs import Pair
-from cicm.data.photos import read_image
 from cicm.ops import composite
+from cicm.photos.folders import find_images
+from cicm.photos.photo import read_image
 
 RADIUS = 5
 """Neighbourhood of the OpenCV methods, in pixels: of 1, 3, 5 and 8 the one without a weak spot, by PSNR on

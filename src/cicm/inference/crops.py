@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.data.pixels import Box
+from cicm.photos.pixels import Box
 
 CELL = 16
 """Side of the cells in which groups are told apart: holes less than this far from each other are one group."""

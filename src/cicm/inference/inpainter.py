@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cicm.conventions import InputError, SizeRule, describe
-from cicm.data.pixels import Box
 from cicm.inference.pictures import (
     BATCH,
     LARGE_HOLE,
@@ -22,7 +21,8 @@ from cicm.inference.pictures import (
     Report,
     checked_hole,
 )
-from cicm.inference.resampling import mirrored
+from cicm.photos.pixels import Box
+from cicm.photos.resampling import mirrored
 
 __all__ = ["BATCH", "LARGE_HOLE", "Inpainter", "LargeHoleWarning", "Plan", "Report", "choose_device"]
 

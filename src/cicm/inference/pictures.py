@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from cicm.conventions import InputError, SizeRule
-from cicm.data.masks import missing_pixels
-from cicm.data.photos import Photo, check_mask_size, open_photo
-from cicm.data.pixels import Box, Pixels, pixels_of_array, pixels_of_image
 from cicm.inference.crops import Crop, plan_crops
 from cicm.inference.seams import soften
 from cicm.inference.tiles import cut, depth, fill_levels, plan_levels
+from cicm.photos.masks import missing_pixels
+from cicm.photos.photo import Photo, check_mask_size, open_photo
+from cicm.photos.pixels import Box, Pixels, pixels_of_array, pixels_of_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,7 +181,7 @@ class PictureInpainter:
         Returns:
             the same kind, size, mode and dtype, equal outside the hole bit for bit. A path gives an upright PIL image
             that carries the file's EXIF and profile; to write a file back as the file it was, use `fill_photo` and
-            `cicm.data.photos.save_photo`. A PIL image is taken as it stands, without turning it by its EXIF.
+            `cicm.photos.photo.save_photo`. A PIL image is taken as it stands, without turning it by its EXIF.
 
         Raises:
             InputError: a kind, shape, mode, size or value that is none of these; a mask with nothing or everything
@@ -208,7 +208,7 @@ class PictureInpainter:
         """Fill an opened photo; 16-bit, palette and CMYK files included.
 
         Returns:
-            the photo, ready for `cicm.data.photos.save_photo`, and what was done.
+            the photo, ready for `cicm.photos.photo.save_photo`, and what was done.
 
         Raises:
             InputError: as a call.

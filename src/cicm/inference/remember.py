@@ -16,15 +16,16 @@ from torch import Tensor
 from cicm.assembly import MemoryInpainter
 from cicm.assembly.album import Album, AlbumFacts, Page, with_album
 from cicm.assembly.fingerprint import fingerprint
-from cicm.assembly.inpainter import look_up
 from cicm.conventions import InputError
 from cicm.data.datasets import Skipped, to_image
-from cicm.data.folders import find_images, reason_of
-from cicm.data.photos import read_image
+from cicm.files import reason_of
 from cicm.inference.views import alike, views
 from cicm.memory import ContextMemory, MemoryConfig, MemoryRead, MemoryState, inject_fast, keep_top
 from cicm.memory.rules import settle
 from cicm.memory.seeding import MOST_REGIONS, from_regions, generator_for, thinned
+from cicm.memory.visit import look_up
+from cicm.photos.folders import find_images
+from cicm.photos.photo import read_image
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all); a step is one photo of one pass."""
@@ -93,7 +94,7 @@ def remember(
 
     Args:
         model: with memories; its numbers are not changed.
-        photos: a folder, searched by `cicm.data.find_images`, or the files themselves.
+        photos: a folder, searched by `cicm.photos.find_images`, or the files themselves.
         sets, contexts: L and K of each memory; None keeps the model's. Not together with `extend` or `album`.
         extend: keep what the model's own memories hold and write the photos to it. What they hold weighs as much as it
             did in training, which for a large training set leaves little room for a few photos.

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cicm.data.pixels import Box
-from cicm.inference.resampling import linear
 from cicm.inference.tiles import Read, Write, strips
+from cicm.photos.pixels import Box
+from cicm.photos.resampling import linear
 
 KERNEL = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 

@@ -14,8 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from cicm.data.pixels import Box
-from cicm.inference.resampling import cubic
+from cicm.photos.pixels import Box
+from cicm.photos.resampling import cubic
 
 EXCESS = 1.25
 """A hole wider than it should be by up to this much is not reduced: as little would blur for nothing."""

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from cicm.assembly import Inpainting
 from cicm.conventions import InputError
 from cicm.data.holes import to_hole
-from cicm.data.photos import Photo
-from cicm.data.pixels import Box
 from cicm.inference import Inpainter, Report
 from cicm.look.sources import fingerprint, with_sets
 from cicm.memory import ContextMemory
 from cicm.memory.rules import keep_top
 from cicm.ops import missing_share
+from cicm.photos.photo import Photo
+from cicm.photos.pixels import Box
 
 MAX_REGIONS = 100_000
 """Regions of all visits together; more would make a page that no browser enjoys."""
@@ -113,7 +113,7 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
 
     Args:
         inpainter: of a model with memories.
-        photo: opened by `cicm.data.open_photo`.
+        photo: opened by `cicm.photos.open_photo`.
         mask: white = fill, of the photo's size.
         invert: black = fill.
 

@@ -25,10 +25,7 @@ from cicm.assembly.fingerprint import fingerprint as fingerprint
 from cicm.assembly.weights import UNUSABLE, read_header
 from cicm.conventions import InputError
 from cicm.data.datasets import to_image
-from cicm.data.folders import find_images
 from cicm.data.generators import HoleGenerator
-from cicm.data.photos import check_readable, read_image
-from cicm.data.pixels import Box
 from cicm.evaluation.records import check_output, write_atomic
 from cicm.inference.views import View, alike
 from cicm.inference.views import views as views
@@ -37,6 +34,9 @@ from cicm.memory.rules import keep_top
 from cicm.memory.state import kept
 from cicm.ops import complete_cells, missing_share
 from cicm.ops.similarity import compared
+from cicm.photos.folders import find_images
+from cicm.photos.photo import check_readable, read_image
+from cicm.photos.pixels import Box
 
 FORMAT = "cicm-sources-1"
 MAX_BYTES = 256 * 2**20
@@ -198,7 +198,7 @@ def make_index(
 
     Args:
         model: in evaluation mode, with memories that are not empty.
-        folder: searched by `cicm.data.find_images`.
+        folder: searched by `cicm.photos.find_images`.
         keep: M, regions for each context.
         side: of the windows in pixels; the crop of the training says it best.
         limit: at most so many photos, spread evenly; 0 takes all.

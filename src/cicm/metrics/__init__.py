@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from cicm.metrics.pixels import to_8bit as to_8bit
     from cicm.metrics.published import PUBLISHED as PUBLISHED
     from cicm.metrics.published import MissingWeights as MissingWeights
-    from cicm.metrics.running import PerImageValues as PerImageValues
-    from cicm.metrics.running import bootstrap_interval as bootstrap_interval
     from cicm.metrics.scores import METRICS as METRICS
     from cicm.metrics.scores import Metric as Metric
     from cicm.metrics.scores import Running as Running
@@ -43,6 +41,8 @@ if TYPE_CHECKING:
     from cicm.metrics.squeeze import SqueezeFeatures as SqueezeFeatures
     from cicm.metrics.squeeze import load_squeeze_features as load_squeeze_features
     from cicm.metrics.squeeze import sqz_distance as sqz_distance
+    from cicm.metrics.state import PerImageValues as PerImageValues
+    from cicm.metrics.state import bootstrap_interval as bootstrap_interval
 
 _HOME = {
     **dict.fromkeys(["FrechetStatistics", "frechet_distance", "kernel_distance"], "frechet"),
@@ -50,7 +50,7 @@ _HOME = {
     **dict.fromkeys(["LPIPS", "load_lpips"], "lpips"),
     **dict.fromkeys(["l1", "psnr", "quantised", "ssim", "to_8bit"], "pixels"),
     **dict.fromkeys(["PUBLISHED", "MissingWeights"], "published"),
-    **dict.fromkeys(["PerImageValues", "bootstrap_interval"], "running"),
+    **dict.fromkeys(["PerImageValues", "bootstrap_interval"], "state"),
     **dict.fromkeys(["METRICS", "Metric", "Running", "Scores", "create", "update_all"], "scores"),
     **dict.fromkeys(["SqueezeFeatures", "load_squeeze_features", "sqz_distance"], "squeeze"),
 }

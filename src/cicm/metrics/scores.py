@@ -32,9 +32,9 @@ from cicm.metrics.inception import FidInception, load_inception
 from cicm.metrics.lpips import TRUNKS, VERSIONS, load_lpips
 from cicm.metrics.pixels import COLORS, PSNR_CAP_DB, ROUNDINGS, check_pair, l1, psnr, quantised, ssim
 from cicm.metrics.published import PublishedFile, find, locate, missing, published
-from cicm.metrics.running import PerImageValues
 from cicm.metrics.squeeze import NUM_FEATURES as NUM_SQUEEZE_FEATURES
 from cicm.metrics.squeeze import load_squeeze_features, map_distance
+from cicm.metrics.state import PerImageValues
 
 FEWEST_FOR_FID = 100
 """Below so many images `fid` refuses: of 2048 directions, fewer than a twentieth would have any spread at all."""

@@ -15,10 +15,10 @@ from cicm.conventions import InputError
 from cicm.evaluation.grid import GridRow
 from cicm.evaluation.methods import Model
 from cicm.evaluation.records import write_atomic
-from cicm.evaluation.running import evaluate, make_plan
+from cicm.evaluation.scoring import evaluate, make_plan
 from cicm.tables.page import WORDS, Page
 from cicm.tables.plan import PRINTED, Part
-from cicm.tables.running import scoring_plan
+from cicm.tables.runner import scoring_plan
 from cicm.tables.series import Series
 from cicm.training.folder import WEIGHTS
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from cicm.assembly import ModelConfig
 from cicm.conventions import BANDS, InputError
-from cicm.data.layouts import layout_named
+from cicm.datasets import layout_named
 from cicm.objectives import ObjectiveConfig
 from cicm.training.schedule import Schedule
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cicm.assembly import Inpainting, MemoryInpainter
-from cicm.assembly.terms import ratio_term, similarity_terms
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio
+from cicm.memory.terms import ratio_term, similarity_terms
 from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size

@@ -11,8 +11,8 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from cicm.data.formats import ENDINGS
-from cicm.data.pixels import Box
+from cicm.photos.formats import ENDINGS
+from cicm.photos.pixels import Box
 from cicm.web.limits import MAX_FIELD, Refused, too_many_bytes
 
 MAX_BOXES = 10_000

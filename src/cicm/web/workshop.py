@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.data.photos import Photo, PictureTooLarge, check_mask_size, decode_photo, encode_photo
+from cicm.folders.marking import grown
 from cicm.inference.inpainter import LARGE_HOLE, Inpainter, Report
-from cicm.inference.marking import grown
+from cicm.photos.photo import Photo, PictureTooLarge, check_mask_size, decode_photo, encode_photo
 from cicm.web.form import Order
 from cicm.web.limits import Limits, Refused
 

@@ -18,11 +18,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
-from cicm.inference.engine import Engine
-from cicm.inference.folder import Filler, FolderPlan, FolderTask, Outcome, digest_of_settings, open_journal
+from cicm.folders.engine import Engine
+from cicm.folders.jobs import Job
+from cicm.folders.journal import Inputs, read_ledger
+from cicm.folders.run import Filler, FolderPlan, FolderTask, Outcome, digest_of_settings, open_journal
 from cicm.inference.inpainter import Inpainter
-from cicm.inference.jobs import Job
-from cicm.inference.journal import Inputs, read_ledger
 
 if TYPE_CHECKING:
     import ray.data

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cicm.conventions import InputError, SizeRule
-from cicm.data.photos import check_readable
 from cicm.inference.pictures import PictureInpainter, Plan
-from cicm.inference.resampling import averages, cubic, mirrored
+from cicm.photos.photo import check_readable
+from cicm.photos.resampling import averages, cubic, mirrored
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -24,7 +24,7 @@ MAX_BYTES = 2**31
 
 
 FORMAT = "cicm-export-1"
-"""Of the metadata that `cicm.inference.export` writes."""
+"""Of the metadata that `cicm.export.export` writes."""
 
 SIDES = 4096
 """Largest number that a size rule is believed to have."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cicm.data.layouts.tree import Found, Layout, Tree
+from cicm.datasets.tree import Found, Layout, Tree
 
 PARTS = {"0": "train", "1": "val", "2": "test"}
 LAST_OF_TRAIN, LAST_OF_VAL = 162_770, 182_637

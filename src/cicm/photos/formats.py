@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from cicm.conventions import InputError
-from cicm.data.metadata import Metadata, photoshop_segment, tiff_directory
-from cicm.data.pixels import Pixels, channels_of
+from cicm.photos.metadata import Metadata, photoshop_segment, tiff_directory
+from cicm.photos.pixels import Pixels, channels_of
 
 ENDINGS = {
     ".jpg": "JPEG",

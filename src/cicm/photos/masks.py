@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.data.folders import reason_of
+from cicm.files import reason_of
 
 THRESHOLD = 128
 """Grey value (of 255) from which a pixel of a mask file is white."""
@@ -43,7 +43,7 @@ def missing_pixels(mask: Any, *, invert: bool = False) -> np.ndarray:
 
 
 def _values_of_file(path: Path) -> np.ndarray:
-    from cicm.data.photos import open_photo
+    from cicm.photos.photo import open_photo
 
     try:
         pixels = open_photo(path).pixels
@@ -55,7 +55,7 @@ def _values_of_file(path: Path) -> np.ndarray:
 
 
 def _values_of_image(image: Image.Image) -> np.ndarray:
-    from cicm.data.pixels import pixels_of_image
+    from cicm.photos.pixels import pixels_of_image
 
     return pixels_of_image(image).expanded(to_rgb=True).eight_bit().values
 

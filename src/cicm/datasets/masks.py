@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cicm.conventions import BANDS, InputError
-from cicm.data.layouts.tree import Found, Layout, Tree
+from cicm.conventions import BANDS, InputError, band_of_range, range_of
+from cicm.datasets.tree import Found, Layout, Tree
+from cicm.photos.masks import missing_pixels
 
 Polarity = Literal["white", "black", "unknown"]
 """The colour that means missing."""
@@ -53,32 +53,6 @@ def _find_bands(layout: Layout, tree: Tree, split: str) -> Found:
     return Found([path for name in names for path in tree.images(name)])
 
 
-def range_of(name: str) -> tuple[float, float] | None:
-    """The shares that a folder's name says; None where it says none.
-
-    Example:
-        >>> [range_of(name) for name in ("10-20", "0%-20%", "40_60", "60-40", "extra")]
-        [(0.1, 0.2), (0.0, 0.2), (0.4, 0.6), None, None]
-    """
-    match = re.fullmatch(r"(\d{1,3})\s*%?\s*[-_]\s*(\d{1,3})\s*%?", name.strip())
-    if match is None or int(match[1]) >= int(match[2]):
-        return None
-    return int(match[1]) / 100, int(match[2]) / 100
-
-
-def band_of_range(name: str) -> str | None:
-    """The band that the shares of a folder's name lie in.
-
-    Example:
-        >>> [band_of_range(name) for name in ("10-20", "0%-20%", "10-30", "extra")]
-        ['0-20', '0-20', None, None]
-    """
-    shares = range_of(name)
-    if shares is None:
-        return None
-    return next((band for band, (low, high) in BANDS.items() if low <= shares[0] and shares[1] <= high), None)
-
-
 def expected_share(layout: Layout, path: str) -> tuple[float, float]:
     """(low, high) share of missing pixels that a mask's place says it has.
 
@@ -100,9 +74,8 @@ def white_share(path: str | Path) -> float:
     Raises:
         InputError: a file that can't be read.
     """
-    from cicm.data.holes import hole_fraction, to_hole
-
-    return hole_fraction(to_hole(path))
+    missing = missing_pixels(path)
+    return int(missing.sum()) / missing.size
 
 
 def fits(share: float, expected: tuple[float, float]) -> bool:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from cicm import memory as memories_room
-from cicm.assembly.foreign import Place, channels_of, channels_seen, check_known, module_at
-from cicm.assembly.recording import Forward, Reader, Tape, detached, key_of
-from cicm.assembly.terms import ratio_term, similarity_terms
+from cicm.attach.foreign import Place, channels_of, channels_seen, check_known, module_at
+from cicm.attach.recording import Forward, Reader, Tape, detached, key_of
 from cicm.conventions import InputError, check_hole, describe
 from cicm.memory import ContextMemory, MemoryConfig, MemoryRead
 from cicm.memory.rules import Reduce, alone
 from cicm.memory.seeding import MOST_REGIONS, generator_for, thinned
+from cicm.memory.terms import ratio_term, similarity_terms
 from cicm.objectives import ObjectiveConfig, Weights, weighted_total
 from cicm.ops import complete_cells, missing_share
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cicm.data.layouts.tree import Found, Layout, Tree
+from cicm.datasets.tree import Found, Layout, Tree
 
 _STREET = re.compile(r"leftImg8bit/(?:train|val|test)/([A-Za-z-]+)/(\1_\d{6}_\d{6})_leftImg8bit\.png")
 

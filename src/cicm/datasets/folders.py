@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cicm.data.layouts.tree import Found, Layout, Tree
+from cicm.datasets.tree import Found, Layout, Tree
 
 
 def _find(layout: Layout, tree: Tree, split: str) -> Found:

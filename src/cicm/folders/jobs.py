@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cicm.conventions import InputError
-from cicm.data.folders import reason_of
-from cicm.data.formats import ENDINGS
-from cicm.data.pixels import Box
+from cicm.files import reason_of
+from cicm.photos.formats import ENDINGS
+from cicm.photos.pixels import Box
 
 
 @dataclass(frozen=True, slots=True)

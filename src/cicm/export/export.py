@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from cicm import __version__
 from cicm.assembly import LoadedModel
 from cicm.conventions import InputError
-from cicm.inference.onnx_runtime import FORMAT
+from cicm.export.onnx_runtime import FORMAT
 
 if TYPE_CHECKING:
     import onnx
@@ -213,7 +213,7 @@ def _run_torch(path: str) -> Run:
 def _write_onnx(program: Program, inputs: tuple[Tensor, Tensor], about: dict[str, str], path: str) -> None:
     import onnx
 
-    from cicm.inference.onnx_operators import OPSET, operators, with_bodies
+    from cicm.export.onnx_operators import OPSET, operators, with_bodies
 
     with operators() as table:
         made = torch.onnx.export(
@@ -261,7 +261,7 @@ def _strip(graph: onnx.GraphProto) -> None:
 
 
 def _run_onnx(path: str) -> Run:
-    from cicm.inference.onnx_runtime import open_session
+    from cicm.export.onnx_runtime import open_session
 
     session = open_session(path, "cpu")
     return lambda image, hole: torch.from_numpy(session.run(None, {"image": image.numpy(), "hole": hole.numpy()})[0])

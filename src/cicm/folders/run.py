@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
-from cicm.data.folders import image_size, reason_of
-from cicm.data.formats import ENDINGS
-from cicm.data.photos import check_readable, open_photo, save_photo
-from cicm.inference.jobs import Job, in_shard, named, scan, shown
-from cicm.inference.journal import Inputs, Journal, Ledger, digest_of, digest_of_settings, read_ledger
-from cicm.inference.marking import MaskFolder, MaskSource, OneMask
+from cicm.files import reason_of
+from cicm.folders.jobs import Job, in_shard, named, scan, shown
+from cicm.folders.journal import Inputs, Journal, Ledger, digest_of, digest_of_settings, read_ledger
+from cicm.folders.marking import MaskFolder, MaskSource, OneMask
+from cicm.photos.folders import image_size
+from cicm.photos.formats import ENDINGS
+from cicm.photos.photo import check_readable, open_photo, save_photo
 
 if TYPE_CHECKING:
-    from cicm.inference.engine import Engine
+    from cicm.folders.engine import Engine
     from cicm.inference.pictures import PictureInpainter
 
 BYTES_PER_PIXEL = 40
@@ -308,7 +309,7 @@ class Filler:
         memory: int,
         proven: Callable[[Job, Inputs], bool] = lambda job, inputs: False,
     ) -> None:
-        from cicm.inference.engine import Budget
+        from cicm.folders.engine import Budget
 
         self.task, self.journal, self.proven = task, journal, proven
         self.budget = Budget(memory)
@@ -317,7 +318,7 @@ class Filler:
 
     def __call__(self, job: Job, inpainter: PictureInpainter) -> Outcome:
         """Fill one photo; never raises for what is wrong with it."""
-        from cicm.inference.engine import Stopped
+        from cicm.folders.engine import Stopped
 
         began = time.perf_counter()
         try:
@@ -415,7 +416,7 @@ class FolderRun:
         *,
         stop_on_error: bool = False,
     ) -> None:
-        from cicm.inference.engine import Engine
+        from cicm.folders.engine import Engine
 
         self.inpainter, self.task, self.engine = inpainter, task, engine or Engine()
         self.stop_on_error = stop_on_error
@@ -470,7 +471,8 @@ def fill_folder(
         >>> import tempfile
         >>> from PIL import Image
         >>> from cicm.assembly import ModelConfig, build
-        >>> from cicm.inference import FolderTask, Inpainter, OneMask, fill_folder
+        >>> from cicm.folders import FolderTask, OneMask, fill_folder
+        >>> from cicm.inference import Inpainter
         >>> place = Path(tempfile.mkdtemp())
         >>> (place / "photos").mkdir()
         >>> Image.new("RGB", (40, 32), "teal").save(place / "photos" / "sea.png")

@@ -27,10 +27,10 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from cicm.conventions import InputError
-from cicm.data.folders import FORMATS as FORMATS
-from cicm.data.formats import ENDINGS, WRITERS, fitted
-from cicm.data.metadata import Metadata, metadata_of
-from cicm.data.pixels import Pixels, pixels_of_image
+from cicm.photos.folders import FORMATS as FORMATS
+from cicm.photos.formats import ENDINGS, WRITERS, fitted
+from cicm.photos.metadata import Metadata, metadata_of
+from cicm.photos.pixels import Pixels, pixels_of_image
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that is opened: Pillow's own limit against decompression bombs, 2 GiB / 12 bytes."""

@@ -16,11 +16,11 @@ from typing import Any, Self
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.data.folders import reason_of
-from cicm.data.masks import missing_pixels
-from cicm.data.photos import Photo, check_mask_size, check_readable
-from cicm.data.pixels import Box, Pixels
-from cicm.inference.jobs import Found, Job, scan, several, shown
+from cicm.files import reason_of
+from cicm.folders.jobs import Found, Job, scan, several, shown
+from cicm.photos.masks import missing_pixels
+from cicm.photos.photo import Photo, check_mask_size, check_readable
+from cicm.photos.pixels import Box, Pixels
 
 MAX_GROW = 512
 """Most pixels that a hole is grown by."""

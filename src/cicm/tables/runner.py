@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from cicm.conventions import InputError
-from cicm.data.layouts import photos_of
 from cicm.data.pairs import make_pairs, read_pairs, write_pairs
+from cicm.datasets import photos_of
 from cicm.evaluation.grid import chosen
 from cicm.evaluation.methods import Model
 from cicm.evaluation.protocol import Protocol
 from cicm.evaluation.records import Evaluation, write_atomic
-from cicm.evaluation.running import Plan, evaluate, make_plan, make_protocol
+from cicm.evaluation.scoring import Plan, evaluate, make_plan, make_protocol
 from cicm.tables.plan import slug
 from cicm.tables.series import Job, Series, scored_folder
 from cicm.training.folder import WEIGHTS

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cicm.conventions import InputError
-from cicm.data.folders import ENDINGS, reason_of
+from cicm.files import reason_of
+from cicm.photos.folders import ENDINGS
 
 MOST_NAMED = 1000
 """Paths that one problem names at most; the others are counted."""

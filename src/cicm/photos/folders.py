@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cicm.conventions import InputError
+from cicm.files import reason_of
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Endings that are read, in any case."""
@@ -80,19 +81,6 @@ def image_size(path: str | Path) -> tuple[int, int]:
     except Exception as problem:
         raise InputError(f"expected an image file; can't read {path}: {reason_of(problem)}") from problem
     return (width, height) if sideways else (height, width)
-
-
-def reason_of(problem: BaseException) -> str:
-    """What went wrong with a file, as one line without the path.
-
-    Example:
-        >>> reason_of(FileNotFoundError(2, "No such file or directory"))
-        'No such file or directory.'
-    """
-    text = (problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)).strip()
-    if text.startswith("cannot identify image file"):
-        text = "not an image, or a damaged one"
-    return (" ".join(text.split()) or type(problem).__name__).rstrip(".") + "."
 
 
 def _cannot_list(problem: OSError) -> None:

@@ -26,8 +26,8 @@ from typing import Any
 
 from cicm import __version__
 from cicm.conventions import InputError
-from cicm.data.folders import reason_of
-from cicm.inference.jobs import shown
+from cicm.files import reason_of
+from cicm.folders.jobs import shown
 
 FOLDER = ".cicm"
 FORMAT = 1

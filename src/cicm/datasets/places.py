@@ -6,7 +6,7 @@ development kit), as torchvision renames them (`data_256_standard`), and the eas
 
 from __future__ import annotations
 
-from cicm.data.layouts.tree import Found, Layout, Tree
+from cicm.datasets.tree import Found, Layout, Tree
 
 GET = "http://places2.csail.mit.edu/download.html; the file lists too (filelist_places365-standard.tar, -challenge.tar)"
 TERMS = "known: non-commercial research and education; the photos' own rights stay with their owners"

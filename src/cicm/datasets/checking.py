@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cicm.conventions import InputError
-from cicm.data.folders import image_size
-from cicm.data.layouts.masks import expected_share, fits, measured_polarity, white_share
-from cicm.data.layouts.tree import Found, Layout, Problem, Tree
-from cicm.data.photos import read_image
+from cicm.datasets.masks import expected_share, fits, measured_polarity, white_share
+from cicm.datasets.tree import Found, Layout, Problem, Tree
+from cicm.photos.folders import image_size
+from cicm.photos.photo import read_image
 
 Depth = Literal["names", "sample", "read"]
 """Names and numbers alone; also sizes of files and the headers of some; or every picture decoded."""

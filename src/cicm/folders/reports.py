@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cicm.conventions import InputError
-from cicm.data.folders import reason_of
-from cicm.inference.folder import FolderTask, Outcome
-from cicm.inference.jobs import shown
+from cicm.files import reason_of
+from cicm.folders.jobs import shown
+from cicm.folders.run import FolderTask, Outcome
 
 COLUMNS = ("photo", "output", "status", "error", "notes", "width", "height", "missing", "seconds", "details")
 

@@ -11,8 +11,8 @@ import warnings
 from pathlib import Path
 
 from cicm.conventions import InputError
-from cicm.data.layouts import faces, folders, labelled, masks, places
-from cicm.data.layouts.tree import Found, Layout, Problem, Tree
+from cicm.datasets import faces, folders, labelled, masks, places
+from cicm.datasets.tree import Found, Layout, Problem, Tree
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout

@@ -7,10 +7,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cicm.assembly.foreign import Place, map_in, put
-from cicm.assembly.inpainter import look_up, needs_hole
+from cicm.attach.foreign import Place, map_in, put
 from cicm.conventions import InputError, describe
 from cicm.memory import ContextMemory, MemoryRead
+from cicm.memory.visit import look_up, needs_hole
 from cicm.ops import missing_share
 
 
