@@ -18,7 +18,7 @@ from cicm.conventions import InputError
 
 if TYPE_CHECKING:
     from cicm.folders import MaskSource
-    from cicm.inference.pictures import PictureInpainter
+    from cicm.inference.painter import PictureInpainter
 
 DESCRIPTION = """Fill the holes of a photo, or of a folder of photos. In a mask, of the photo's size, white means fill.
 
@@ -200,7 +200,7 @@ def inpainter_of(options: Namespace) -> PictureInpainter:
 
 def mask_source(options: Namespace) -> MaskSource:
     """Where to fill, of the options; looks at no file."""
-    from cicm.folders.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
+    from cicm.folders.assigning import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
 
     how = {"invert": options.invert, "grow": options.grow}
     if options.mask:
@@ -252,7 +252,7 @@ def _inpaint(options: Namespace) -> int:
         if options.mask:
             check_mask_size(open_photo(options.mask).size, photo.size)
         if options.grow or not options.mask:
-            from cicm.folders.marking import Job
+            from cicm.folders.assigning import Job
 
             source = mask_source(options)
             seen, hole = source.apply(photo, Job("", photo.path.name), photo.path.parent)

@@ -21,7 +21,7 @@ from cicm.terminal import several, shown
 if TYPE_CHECKING:
     from cicm.folders import FolderTask, MaskSource, Outcome
     from cicm.folders.run import FolderPlan, Preview
-    from cicm.inference.pictures import PictureInpainter
+    from cicm.inference.painter import PictureInpainter
 
 EVERY_SECONDS = 30
 """Between the lines that tell how far it is, where there is no terminal."""

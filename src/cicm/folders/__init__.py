@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cicm.folders.assigning import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, MaskSource, OneMask
     from cicm.folders.engine import Engine
-    from cicm.folders.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, MaskSource, OneMask
     from cicm.folders.run import FolderRun, FolderTask, Outcome, Summary, fill_folder
 
 _HOMES = {
     "engine": ["Engine"],
-    "marking": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
+    "assigning": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
     "run": ["FolderRun", "FolderTask", "Outcome", "Summary", "fill_folder"],
 }
 

@@ -18,9 +18,9 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
+from cicm.folders.assigning import Job
 from cicm.folders.engine import Engine
 from cicm.folders.journal import Inputs, read_ledger
-from cicm.folders.marking import Job
 from cicm.folders.run import Filler, FolderPlan, FolderTask, Outcome, digest_of_settings, open_journal
 from cicm.inference.inpainter import Inpainter
 

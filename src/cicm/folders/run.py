@@ -12,15 +12,15 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
 from cicm.files import reason_of, walk
+from cicm.folders.assigning import Job, MaskFolder, MaskSource, OneMask, is_picture
 from cicm.folders.jobs import in_shard, named
 from cicm.folders.journal import Inputs, Journal, Ledger, digest_of, digest_of_settings, read_ledger
-from cicm.folders.marking import Job, MaskFolder, MaskSource, OneMask, is_picture
 from cicm.photos.folders import image_size
 from cicm.photos.formats import ENDINGS
 from cicm.photos.photo import check_readable, open_photo, save_photo
@@ -28,7 +28,7 @@ from cicm.terminal import shown
 
 if TYPE_CHECKING:
     from cicm.folders.engine import Engine
-    from cicm.inference.pictures import PictureInpainter
+    from cicm.inference.painter import PictureInpainter
 
 BYTES_PER_PIXEL = 40
 """What a pixel of a photo takes while it is read, filled and written: measured on 24 megapixels, and rounded up."""
@@ -124,8 +124,12 @@ class FolderTask:
 
     def settings(self, inpainter: PictureInpainter) -> dict[str, Any]:
         """All that decides about results, as plain data."""
-        own = {k: v for k, v in vars(inpainter).items() if isinstance(v, (int, float, str)) and not k.startswith("_")}
-        return {**own, **self.masks.settings(), "ending": self.ending or "as it was", "model": name_of(inpainter.model)}
+        return {
+            **asdict(inpainter.settings),
+            **self.masks.settings(),
+            "ending": self.ending or "as it was",
+            "model": name_of(inpainter.model),
+        }
 
     def plan(self, settings: dict[str, Any] | None = None) -> FolderPlan:
         """Look at the folders and at the journals; opens no picture and writes nothing.
@@ -146,7 +150,7 @@ class FolderTask:
             )
         assigned = self.masks.assign(self.photos, found)
         ledger = read_ledger(self.out)
-        wanted = [(job.key, assigned.names.get(job.key, job.photo)) for job in assigned.jobs]
+        wanted = [(job.key, job.photo) for job in assigned.jobs]
         taken = {
             key: ledger.entries[key].output
             for key, path in wanted
@@ -338,7 +342,7 @@ class Filler:
         return replace(outcome, seconds=time.perf_counter() - began)
 
     def _fill(self, job: Job, inpainter: PictureInpainter) -> Outcome:
-        from cicm.inference.pictures import LARGE_HOLE
+        from cicm.inference.painter import LARGE_HOLE
 
         task = self.task
         file, final = task.photos / job.photo, task.out / job.output

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.folders.marking import grown
+from cicm.folders.assigning import grown
 from cicm.inference.inpainter import LARGE_HOLE, Inpainter, Report
 from cicm.photos.photo import Photo, PictureTooLarge, check_mask_size, decode_photo, encode_photo
 from cicm.web.form import Order
