@@ -45,8 +45,8 @@ class Needs:
 
 def test_what_a_file_gives_becomes_the_dataclass_and_back() -> None:
     plain = {
-        "inner": {"size": 3}, "table": {"x": {"kind": "b"}}, "pair": [1, 2.5], "names": ["a"], "many": [{}, {"size": 2}],
-        "maybe": 4, "either": "x", "free": {"a": [1, {"b": None}]},
+        "inner": {"size": 3}, "table": {"x": {"kind": "b"}}, "pair": [1, 2.5], "names": ["a"],
+        "many": [{}, {"size": 2}], "maybe": 4, "either": "x", "free": {"a": [1, {"b": None}]},
     }  # fmt: skip
     built = from_plain(Outer, plain)
     assert built == Outer(
@@ -117,9 +117,9 @@ def test_json_is_finite_and_bounded(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     (tmp_path / "a.json").write_text("[1.5]")
     assert read_json(tmp_path / "a.json", "list", 10) == [1.5]
-    with pytest.raises(InputError, match="the list .*a.json is larger than 3 bytes"):
+    with pytest.raises(InputError, match=r"the list .*a\.json is larger than 3 bytes"):
         read_json(tmp_path / "a.json", "list", 3)
-    with pytest.raises(InputError, match="the list .*none.json does not exist"):
+    with pytest.raises(InputError, match=r"the list .*none\.json does not exist"):
         read_json(tmp_path / "none.json", "list")
 
 
@@ -127,9 +127,7 @@ def test_toml_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     for data in (b"a = ", b"\xff\xfe\x00", b"a = " + b"[" * 100_000, b"a = " + b"9" * 5000):
         path.write_bytes(data)
-        with pytest.raises(
-            InputError, match="cannot be read as a recipe: .* A recipe is a TOML file in UTF-8"
-        ) as error:
+        with pytest.raises(InputError, match=r"cannot be read as a recipe: .* A recipe is a TOML") as error:
             read_toml(path, "recipe")
         assert "\n" not in str(error.value)
     path.write_text("a = 1\n")
