@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cicm.folders.assigning import grown
+from cicm.photos.marking import grown
 from cicm.photos.photo import open_photo, save_photo
 
 from .conftest import Served, mask, photo

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TextIO
 from jsonargparse import Namespace
 
 from cicm.conventions import InputError
-from cicm.photos.photo import check_readable
 from cicm.terminal import several, shown
 
 if TYPE_CHECKING:
@@ -38,10 +37,8 @@ def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable
     """
     from cicm.folders.run import FolderTask
 
-    if options.on_error not in ("continue", "stop"):
-        raise InputError(f"--on-error is continue or stop; got {options.on_error!r}.")
-    if options.memory < 1:
-        raise InputError(f"--memory must be at least 1 MiB; got {options.memory}.")
+    if options.ram < 1:
+        raise InputError(f"--ram must be at least 1 MiB; got {options.ram}.")
     task = FolderTask(
         Path(options.photo),
         Path(options.output),
@@ -52,8 +49,6 @@ def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable
         shard=_shard(options.shard),
         limit=options.limit,
     )
-    if options.weights:
-        check_readable(options.weights, "weights")
     task.plan()  # what is wrong with the folders is told before torch is loaded
     return _look(options, task, inpainter_of) if options.dry_run else _run(options, task, inpainter_of)
 
@@ -62,9 +57,9 @@ def _run(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace
     from cicm.folders import Engine, FolderRun
     from cicm.folders.reports import ReportFile
 
-    engine = Engine(options.workers, options.batch, options.memory * 2**20)
+    engine = Engine(options.workers, options.batch, options.ram * 2**20)
     inpainter = inpainter_of(options)
-    run = FolderRun(inpainter, task, engine, stop_on_error=options.on_error == "stop")
+    run = FolderRun(inpainter, task, engine)
     _tell_unused(run.plan)
     with ExitStack() as stack:
         stream = stack.enter_context(_own_stderr())
