@@ -40,7 +40,7 @@ from cicm.memory import augment
 from cicm.memory.controls import create
 from cicm.metrics import load_squeeze_features, psnr, sqz_distance, to_8bit
 from cicm.ops import as_map, as_regions, composite, missing_share
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 
 SITE, SIDE, BATCH = "bottom", 128, 6
 FEW = 32

@@ -16,10 +16,10 @@ from typing import Any, Self
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.files import reason_of
+from cicm.files import check_readable, reason_of
 from cicm.folders.jobs import Found, Job, scan, several, shown
 from cicm.photos.masks import missing_pixels
-from cicm.photos.photo import Photo, check_mask_size, check_readable
+from cicm.photos.photo import Photo, check_mask_size
 from cicm.photos.pixels import Box, Pixels
 
 MAX_GROW = 512

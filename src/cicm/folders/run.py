@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
-from cicm.files import reason_of
+from cicm.files import check_readable, reason_of
 from cicm.folders.jobs import Job, in_shard, named, scan, shown
 from cicm.folders.journal import Inputs, Journal, Ledger, digest_of, digest_of_settings, read_ledger
 from cicm.folders.marking import MaskFolder, MaskSource, OneMask
-from cicm.photos.folders import image_size
 from cicm.photos.formats import ENDINGS
-from cicm.photos.photo import check_readable, open_photo, save_photo
+from cicm.photos.headers import image_size
+from cicm.photos.photo import open_photo, save_photo
 
 if TYPE_CHECKING:
     from cicm.folders.engine import Engine
