@@ -253,7 +253,7 @@ def _inpaint(options: Namespace) -> int:
         if options.mask:
             check_mask_size(open_photo(options.mask).size, photo.size)
         if options.grow or not options.mask:
-            from cicm.folders.jobs import Job
+            from cicm.folders.marking import Job
 
             source = mask_source(options)
             seen, hole = source.apply(photo, Job("", photo.path.name), photo.path.parent)

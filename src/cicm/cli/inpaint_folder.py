@@ -16,7 +16,7 @@ from jsonargparse import Namespace
 
 from cicm.conventions import InputError
 from cicm.files import check_readable
-from cicm.folders.jobs import several, shown
+from cicm.terminal import several, shown
 
 if TYPE_CHECKING:
     from cicm.folders import FolderTask, MaskSource, Outcome

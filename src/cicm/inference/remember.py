@@ -330,8 +330,7 @@ def _memories(model: MemoryInpainter) -> dict[str, ContextMemory]:
     Raises:
         InputError: there is none.
     """
-    found = {name: memory for name, memory in model.memories.items() if isinstance(memory, ContextMemory)}
-    stored = {name: memory for name, memory in found.items() if memory.config.kind == "memory"}
+    stored = {n: m for n, m in model.memories.items() if isinstance(m, ContextMemory) and m.writes}
     if not stored:
         raise InputError(
             "this model has no memory to write to; it is a network alone, or a control that stores nothing. "

@@ -167,8 +167,7 @@ def with_sets(model: nn.Module) -> dict[str, ContextMemory]:
     Raises:
         InputError: there is none.
     """
-    found = {name: memory for name, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr,operator]
-    stored = {name: memory for name, memory in found.items() if memory.config.kind in ("memory", "table")}
+    stored = {name: memory for name, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr,operator]
     if not stored:
         raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")
     return stored
