@@ -43,7 +43,7 @@ from cicm.metrics.psnr import psnr
 from cicm.metrics.squeeze import load_squeeze_features
 from cicm.metrics.sqz_distance import sqz_distance
 from cicm.ops import as_map, as_regions, composite, missing_share
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 
 SITE, SIDE, BATCH = "bottom", 128, 6
 FEW = 32

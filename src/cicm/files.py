@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -245,7 +246,8 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
     """All wanted files below a folder, however deep, in the same order on every machine.
 
     Hidden files and folders are left out. The folder itself may be a link. Below it a link to a file inside the folder
-    is that file; a link that leads out of the folder, to a folder, or to nothing is a problem and is not followed.
+    is that file; a link that leads out of the folder, to a folder, or to nothing is a problem and is not followed. A
+    folder with a wanted name, such as `a.png`, is a problem if it holds no wanted file.
 
     Args:
         root: the folder.
@@ -264,6 +266,7 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
     files: list[str] = []
     others: list[str] = []
     problems: list[tuple[str, str]] = []
+    suspects: list[str] = []
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -281,6 +284,7 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
                             (files if chosen else others).append(path)
                     elif entry.is_dir(follow_symlinks=False):
                         waiting.append(path + "/")
+                        suspects += [path + "/"] if chosen else []
                     elif not entry.is_file(follow_symlinks=False):
                         if chosen:
                             problems.append((path, "it is a device or a pipe, not a file. Save the picture to a file."))
@@ -290,7 +294,12 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
             if not below:
                 raise InputError(f"the folder {root} can't be listed: {reason_of(error)}") from error
             problems.append((below, f"this folder can't be listed: {reason_of(error)}"))
-    return Listing(tuple(sorted(files)), tuple(sorted(problems)), tuple(sorted(others)))
+    files.sort()
+    for path in suspects:
+        after = bisect_left(files, path)
+        if after == len(files) or not files[after].startswith(path):
+            problems.append((path, f"it is a folder, and holds no {what}. Put the file in its place."))
+    return Listing(tuple(files), tuple(sorted(problems)), tuple(sorted(others)))
 
 
 def _wrong_link(root: str, entry: os.DirEntry) -> str:

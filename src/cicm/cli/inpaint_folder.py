@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 from jsonargparse import Namespace
 
 from cicm.conventions import InputError
-from cicm.folders.jobs import several, shown
-from cicm.photos.photo import check_readable
+from cicm.files import check_readable
+from cicm.terminal import several, shown
 
 if TYPE_CHECKING:
     from cicm.folders import FolderTask, MaskSource, Outcome

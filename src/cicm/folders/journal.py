@@ -27,7 +27,7 @@ from typing import Any
 from cicm import __version__
 from cicm.conventions import InputError
 from cicm.files import reason_of
-from cicm.folders.jobs import shown
+from cicm.terminal import shown
 
 FOLDER = ".cicm"
 FORMAT = 1

@@ -16,17 +16,42 @@ from typing import Any, Self
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.files import reason_of
-from cicm.folders.jobs import Found, Job, scan, several, shown
+from cicm.files import Listing, reason_of, walk
+from cicm.photos.formats import ENDINGS
 from cicm.photos.masks import missing_pixels
-from cicm.photos.photo import Photo, check_mask_size, check_readable
+from cicm.photos.photo import Photo, check_mask_size
 from cicm.photos.pixels import Box, Pixels
+from cicm.terminal import several, shown
 
 MAX_GROW = 512
 """Most pixels that a hole is grown by."""
 
 MAX_LIST = 2**28
 """Bytes of the longest list of boxes that is read: some five million."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name has the ending of a picture that is read."""
+    return os.path.splitext(name)[1].lower() in ENDINGS
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One result.
+
+    Args:
+        key: names the job in the journal; the photo's path, with its mask's after a NUL where each mask is a job.
+        photo: path below the folder of photos, with "/".
+        masks: paths of the mask files, below the folder that the mask source knows; united.
+        boxes: places to fill, of a list of boxes.
+        output: path below the folder of results, with "/".
+    """
+
+    key: str
+    photo: str
+    masks: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +90,7 @@ class MaskSource:
         if not 0 <= self.grow <= MAX_GROW:
             raise InputError(f"a hole grows by 0 to {MAX_GROW} pixels; got {self.grow}.")
 
-    def assign(self, root: Path, found: Found) -> Assigned:
+    def assign(self, root: Path, found: Listing) -> Assigned:
         """Which of the files found are photos, and what belongs to each.
 
         Raises:
@@ -138,8 +163,8 @@ class MaskFolder(_MaskFiles):
 
     root: Path
 
-    def assign(self, root: Path, found: Found) -> Assigned:
-        masks = scan(self.root, "masks")
+    def assign(self, root: Path, found: Listing) -> Assigned:
+        masks = walk(self.root, is_picture, "masks")
         if not masks.files:
             raise InputError(f"there is no mask in {shown(self.root)}. Give the folder that holds the masks.")
         photos = _outside(root, found.files, self.root)
@@ -172,7 +197,7 @@ class OneMask(_MaskFiles):
 
     file: Path
 
-    def assign(self, root: Path, found: Found) -> Assigned:
+    def assign(self, root: Path, found: Listing) -> Assigned:
         check_readable(self.file, "mask")
         photos = _outside(root, found.files, self.file)
         return Assigned(tuple(Job(photo, photo, (self.file.name,)) for photo in photos))
@@ -209,7 +234,7 @@ class MaskBeside(_MaskFiles):
                 f"got {self.suffix!r}."
             )
 
-    def assign(self, root: Path, found: Found) -> Assigned:
+    def assign(self, root: Path, found: Listing) -> Assigned:
         pattern = re.compile(rf"(.*[^/]){re.escape(self.suffix)}[0-9]*", re.DOTALL)
         photos, masks = [], defaultdict(list)
         for file in found.files:
@@ -246,7 +271,7 @@ class MaskBeside(_MaskFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class _InThePhoto(MaskSource):
-    def assign(self, root: Path, found: Found) -> Assigned:
+    def assign(self, root: Path, found: Listing) -> Assigned:
         return Assigned(tuple(Job(photo, photo) for photo in found.files))
 
 
@@ -335,7 +360,7 @@ class MaskBoxes(_InThePhoto):
 
     file: Path
 
-    def assign(self, root: Path, found: Found) -> Assigned:
+    def assign(self, root: Path, found: Listing) -> Assigned:
         known = set(found.files)
         boxes: dict[str, list[Box]] = defaultdict(list)
         for photo, box in read_boxes(self.file):

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
 from cicm.folders.engine import Engine
-from cicm.folders.jobs import Job
 from cicm.folders.journal import Inputs, read_ledger
+from cicm.folders.marking import Job
 from cicm.folders.run import Filler, FolderPlan, FolderTask, Outcome, digest_of_settings, open_journal
 from cicm.inference.inpainter import Inpainter
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from cicm.conventions import InputError
 from cicm.files import reason_of
-from cicm.folders.jobs import shown
 from cicm.folders.run import FolderTask, Outcome
+from cicm.terminal import shown
 
 COLUMNS = ("photo", "output", "status", "error", "notes", "width", "height", "missing", "seconds", "details")
 

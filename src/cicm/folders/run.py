@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
-from cicm.files import reason_of
-from cicm.folders.jobs import Job, in_shard, named, scan, shown
+from cicm.files import check_readable, reason_of, walk
+from cicm.folders.jobs import in_shard, named
 from cicm.folders.journal import Inputs, Journal, Ledger, digest_of, digest_of_settings, read_ledger
-from cicm.folders.marking import MaskFolder, MaskSource, OneMask
-from cicm.photos.folders import image_size
+from cicm.folders.marking import Job, MaskFolder, MaskSource, OneMask, is_picture
 from cicm.photos.formats import ENDINGS
-from cicm.photos.photo import check_readable, open_photo, save_photo
+from cicm.photos.headers import image_size
+from cicm.photos.photo import open_photo, save_photo
+from cicm.terminal import shown
 
 if TYPE_CHECKING:
     from cicm.folders.engine import Engine
@@ -136,7 +137,7 @@ class FolderTask:
             InputError: folders that can't be read, no photo at all, or results that were made with other settings
                 while `overwrite` is off.
         """
-        found = scan(self.photos)
+        found = walk(self.photos, is_picture, "photos")
         if not found.files:
             about = f" {found.problems[0][0]}: {found.problems[0][1]}" if found.problems else ""
             raise InputError(

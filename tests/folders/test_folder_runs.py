@@ -209,7 +209,7 @@ def test_each_bad_file_is_named_and_the_rest_done(place: Path, inpainter: Inpain
     Image.new("L", SIZE).save(masks / "two\nlines \x1b[31m.png")
     add_photo(place, "ünï cödé\t.png", 5)
     (photos / "folder.png").mkdir()
-    expected["folder.png/"] = "no picture in it"
+    expected["folder.png/"] = "holds no photos"
     (photos / "link.png").symlink_to(__file__)
     expected["link.png"] = "link out"
 
