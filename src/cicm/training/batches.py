@@ -18,7 +18,7 @@ from cicm.data.generators import HoleGenerator
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.datasets import photos_of
 from cicm.files import digest_of, evenly_spaced
-from cicm.photos.folders import find_images, image_size
+from cicm.photos.headers import find_images, image_size
 from cicm.training.config import DataConfig
 
 VALIDATION_SEED = 1_000_003  # holes and crops of validation are the same for every run, whatever its seed

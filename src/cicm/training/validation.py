@@ -10,7 +10,9 @@ from torch import Tensor
 
 from cicm.assembly import MemoryInpainter
 from cicm.files import atomic
-from cicm.metrics.pixels import l1, psnr, to_8bit
+from cicm.metrics import to_8bit
+from cicm.metrics.l1 import l1
+from cicm.metrics.psnr import psnr
 from cicm.training.batches import ValidationSet
 
 BATCH = 8
