@@ -146,7 +146,10 @@ BAD = {
     "output of unknown kind": (["photo.png", "mask.png", "out.heic"], "ending"),
     "output can't hold alpha": (["glass.png", "mask.png", "out.jpg"], "transparency"),
     "output can't hold colours": (["photo.png", "mask.png", "out.gif"], "256 colours"),
-    "missing weights": (["photo.png", "mask.png", "out.png", "--weights", "none.safetensors"], "weights none.safetensors does not exist"),
+    "missing weights": (
+        ["photo.png", "mask.png", "out.png", "--weights", "none.safetensors"],
+        "weights none.safetensors does not exist",
+    ),
     "weights are no weights": (["photo.png", "mask.png", "out.png", "--weights", "text.png"], "safetensors"),
     "weights are a pickle": (["photo.png", "mask.png", "out.png", "--weights", "model.pth"], "pickle"),
     "weights are damaged": (["photo.png", "mask.png", "out.png", "--weights", "half.safetensors"], "again"),

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import box_of, colour_of, parse, polygon_of, verb_parser
 from cicm.conventions import InputError
-from cicm.files import check_readable
+from cicm.files import check_output, check_readable
 from cicm.inference.settings import STRATEGIES, FillSettings
 from cicm.terminal import libraries_silent
 
@@ -222,13 +222,13 @@ def _inpaint(options: Namespace) -> int:
     # Everything that can be wrong with files is found before torch is loaded, so that errors come at once.
     from cicm.photos.formats import ENDINGS, fitted
     from cicm.photos.marking import mark
-    from cicm.photos.photo import check_output, open_photo, save_photo
+    from cicm.photos.photo import open_photo, save_photo
 
     inputs = [options.photo, *(file for file in (options.mask, options.weights) if file)]
     check_readable(options.photo, "photo")
     if options.mask:
         check_readable(options.mask, "mask")
-    output = check_output(options.output, tuple(inputs), overwrite=options.overwrite)
+    output = check_output(options.output, endings=ENDINGS, inputs=inputs, overwrite=options.overwrite)
     with libraries_silent() as stream, _warnings_as_lines(stream):
         photo = open_photo(options.photo)
         pixels, hole = mark(photo.pixels, marks_of(options))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cicm.conventions import InputError, SizeRule
+from cicm.files import check_readable
 from cicm.inference.painter import PictureInpainter
 from cicm.inference.plan import Plan
 from cicm.inference.settings import FillSettings
-from cicm.photos.photo import check_readable
 from cicm.photos.resampling import averages, cubic, mirrored
 
 if TYPE_CHECKING:

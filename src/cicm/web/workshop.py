@@ -25,8 +25,9 @@ from cicm.conventions import InputError
 from cicm.inference.inpainter import Inpainter
 from cicm.inference.painter import LARGE_HOLE
 from cicm.inference.report import Report
+from cicm.photos.headers import PictureTooLarge
 from cicm.photos.marking import Marks, mark
-from cicm.photos.photo import Photo, PictureTooLarge, decode_photo, encode_photo
+from cicm.photos.photo import Photo, decode_photo, encode_photo
 from cicm.web.form import Order
 from cicm.web.limits import Limits, Refused
 
