@@ -400,7 +400,7 @@ def test_growing_is_all_pixels_within_that_distance(seed: int, height: int, widt
 def test_growing_comes_after_inverting(photo: Path) -> None:
     root = photo.parent
     save_mask(root / "m.png", ~some_hole())
-    _, hole = OneMask(root / "m.png", invert=True, grow=2).apply(open_photo(photo), Job("a.png", "a.png"), root)
+    _, hole = OneMask(root / "m.png", invert=True, grow=2).apply(open_photo(photo), Job("a.png", "a.png", ("m.png",)), root)
     assert np.array_equal(hole, grown(some_hole(), 2))
 
 

@@ -627,7 +627,7 @@ BAD_CALLS = {
     "shard of nothing": (["--masks", "masks", "--shard", "0/0"], "shard"),
     "shard in words": (["--masks", "masks", "--shard", "third"], "3/64"),
     "limit": (["--masks", "masks", "--limit", "0"], "at least 1"),
-    "format": (["--masks", "masks", "--format", "heic"], "heic"),
+    "format": (["--masks", "masks", "--format", "jp2"], "jp2"),
     "missing": (["--masks", "masks", "--missing", "cry"], "fail or skip"),
     "ram": (["--masks", "masks", "--ram", "0"], "at least 1"),
     "a box": (["--box", "1,2,3,4"], "--boxes FILE"),

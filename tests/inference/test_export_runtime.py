@@ -169,7 +169,7 @@ def test_files_that_are_no_models(tmp_path: Path, file: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"{name}\.onnx"):
             OnnxModel(path)
-    with pytest.raises(InputError, match="no model at"):
+    with pytest.raises(InputError, match="does not exist"):
         OnnxModel(tmp_path / "none.onnx")
     with pytest.raises(InputError, match="folder"):
         OnnxModel(tmp_path)

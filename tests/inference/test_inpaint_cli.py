@@ -143,7 +143,7 @@ BAD = {
     "output is the photo": (["photo.png", "mask.png", "photo.png", "--overwrite"], "is the input"),
     "output is the mask": (["photo.png", "mask.png", "mask.png", "--overwrite"], "is the input"),
     "output in no folder": (["photo.png", "mask.png", "no/out.png"], "does not exist"),
-    "output of unknown kind": (["photo.png", "mask.png", "out.heic"], "ending"),
+    "output of unknown kind": (["photo.png", "mask.png", "out.jp2"], "must end in"),
     "output can't hold alpha": (["glass.png", "mask.png", "out.jpg"], "transparency"),
     "output can't hold colours": (["photo.png", "mask.png", "out.gif"], "256 colours"),
     "missing weights": (

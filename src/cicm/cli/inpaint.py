@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import box_of, colour_of, parse, polygon_of, verb_parser
-from cicm.conventions import InputError
+from cicm.conventions import InputError, Notice
 from cicm.files import check_output, check_readable
 from cicm.inference.settings import STRATEGIES, FillSettings
 from cicm.terminal import libraries_silent
@@ -258,5 +258,5 @@ def _warnings_as_lines(stream: TextIO) -> Iterator[None]:
             print(f"cicm: warning: {message}", file=stream, flush=True)
 
         warnings.showwarning = show
-        warnings.filterwarnings("always", message=".* of the picture would be filled")
+        warnings.simplefilter("always", Notice)
         yield

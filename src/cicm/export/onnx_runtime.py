@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from cicm.conventions import InputError, SizeRule
 from cicm.files import check_readable
 from cicm.inference.painter import PictureInpainter
 from cicm.inference.plan import Plan
-from cicm.inference.settings import FillSettings
+from cicm.inference.settings import FillChanges, FillSettings
 from cicm.photos.resampling import averages, cubic, mirrored
 
 if TYPE_CHECKING:
@@ -95,10 +95,11 @@ class OnnxInpainter(PictureInpainter):
     Args:
         model: opened.
         settings: how pictures are cut and joined around the network.
+        changes: single settings, as `FillSettings` tells; they change `settings`.
     """
 
-    def __init__(self, model: OnnxModel, settings: FillSettings | None = None) -> None:
-        super().__init__(settings or FillSettings())
+    def __init__(self, model: OnnxModel, settings: FillSettings | None = None, **changes: Unpack[FillChanges]) -> None:
+        super().__init__((settings or FillSettings()).changed(**changes))
         self.model, self.size, self.device = model, model.size, model.device
 
     @classmethod
@@ -109,13 +110,14 @@ class OnnxInpainter(PictureInpainter):
         device: str = "auto",
         threads: int | None = None,
         settings: FillSettings | None = None,
+        **changes: Unpack[FillChanges],
     ) -> OnnxInpainter:
         """The model in an .onnx file; arguments as `OnnxModel` and the class have them.
 
         Raises:
             InputError: as these.
         """
-        return cls(OnnxModel(path, device=device, threads=threads), settings)
+        return cls(OnnxModel(path, device=device, threads=threads), settings, **changes)
 
     def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
         return np.stack([self._call_one(*one, plan) for one in zip(colours, gone, strict=True)])

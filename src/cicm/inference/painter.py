@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 from PIL import Image
 
-from cicm.conventions import InputError, SizeRule
+from cicm.conventions import InputError, Notice, SizeRule
 from cicm.inference.canvas import Canvas, Filling, PixelCanvas
 from cicm.inference.plan import Part, Plan, in_pieces, longest, plan_parts, plan_piece
 from cicm.inference.report import Report
@@ -38,7 +38,7 @@ BATCH = 2**21
 """Pixels in one forward: 32 pictures of 256x256; bounds the memory of a large batch."""
 
 
-class LargeHoleWarning(UserWarning):
+class LargeHoleWarning(Notice):
     """More than 60 percent of the picture would be filled: often a mask of the other polarity."""
 
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self, TypedDict, Unpack
 
 from cicm.conventions import InputError
 
 STRATEGIES = ("auto", "whole", "crop", "tile", "resize")
+
+
+class FillChanges(TypedDict, total=False):
+    """Single settings by name, for those who take them beside a `FillSettings`; None changes nothing."""
+
+    margin: int | None
+    max_side: int | None
+    strategy: str | None
+    tile: int | None
+    widest: int | None
+    feather: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +58,7 @@ class FillSettings:
             if (value := getattr(self, name)) < least:
                 raise InputError(f"{name} must be at least {least}; got {value}.")
 
-    def changed(
-        self,
-        *,
-        margin: int | None = None,
-        max_side: int | None = None,
-        strategy: str | None = None,
-        tile: int | None = None,
-        widest: int | None = None,
-        feather: int | None = None,
-    ) -> Self:
+    def changed(self, **changes: Unpack[FillChanges]) -> Self:
         """The same with other values; None leaves one as it is."""
-        given = {
-            "margin": margin,
-            "max_side": max_side,
-            "strategy": strategy,
-            "tile": tile,
-            "widest": widest,
-            "feather": feather,
-        }
-        return replace(self, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, **given)
