@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from jsonargparse import Namespace
 
 from cicm.conventions import InputError
-from cicm.photos.photo import check_readable
+from cicm.files import check_readable
 from cicm.terminal import several, shown
 
 if TYPE_CHECKING:

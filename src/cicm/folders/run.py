@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
-from cicm.files import reason_of, walk
+from cicm.files import check_readable, reason_of, walk
 from cicm.folders.jobs import in_shard, named
 from cicm.folders.journal import Inputs, Journal, Ledger, digest_of, digest_of_settings, read_ledger
 from cicm.folders.marking import Job, MaskFolder, MaskSource, OneMask, is_picture
-from cicm.photos.folders import image_size
 from cicm.photos.formats import ENDINGS
-from cicm.photos.photo import check_readable, open_photo, save_photo
+from cicm.photos.headers import image_size
+from cicm.photos.photo import open_photo, save_photo
 from cicm.terminal import shown
 
 if TYPE_CHECKING:
