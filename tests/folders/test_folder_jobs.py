@@ -17,8 +17,8 @@ from PIL import Image
 from cicm.conventions import InputError
 from cicm.files import Listing, walk
 from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
-from cicm.folders.jobs import in_shard, named
 from cicm.folders.marking import Job, grown, is_picture, read_boxes
+from cicm.folders.naming import in_shard, named
 from cicm.photos.photo import open_photo
 from cicm.terminal import several, shown
 
