@@ -26,7 +26,8 @@ def main() -> None:
     from cicm import Inpainter
     from cicm.data import to_hole
     from cicm.evaluation.methods import method_from, to_array, to_tensor
-    from cicm.metrics import psnr, to_8bit
+    from cicm.metrics import to_8bit
+    from cicm.metrics.psnr import psnr
 
     OUT.mkdir(exist_ok=True)
     inpainter = Inpainter.from_pretrained()

@@ -25,7 +25,8 @@ from torch import Tensor
 from cicm.assembly import load_weights
 from cicm.data import PairedPhotos, read_pairs
 from cicm.memory import ContextMemory, MemoryRead, augment, read_fast, route
-from cicm.metrics import psnr, to_8bit
+from cicm.metrics import to_8bit
+from cicm.metrics.psnr import psnr
 from cicm.networks import Edit
 from cicm.ops import as_map, as_regions, composite, missing_share
 

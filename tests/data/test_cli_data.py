@@ -161,13 +161,12 @@ def test_bad_input_is_exit_code_2_in_one_line(
 
 
 def test_a_recipe_reads_the_splits_of_a_layout(faces: Path) -> None:
-    root = json.dumps(str(faces))
-    changes = [f"data.train={root}", f"data.val={root}", "data.layout=celeba", "data.crop=32"]
+    changes = {"data.train": str(faces), "data.val": str(faces), "data.layout": "celeba", "data.crop": 32}
     data = load_recipe("unet-cicm-toy", changes).data
     assert training_photos(data) == [faces / name for name in names("train")]
     assert len(photos_in(data, "val")) == 2
     assert validation_set(data, 8).images.shape == (2, 3, 32, 32)
-    data = load_recipe("unet-cicm-toy", [*changes, "data.val_split=test", 'data.match=["*/00000*"]']).data
+    data = load_recipe("unet-cicm-toy", changes | {"data.val_split": "test", "data.match": ["*/00000*"]}).data
     assert photos_in(data, "val") == [faces / name for name in names("test")]
     assert validation_set(data, 8).images.shape[0] == 2, "000008 and 000009 fit the pattern"
 

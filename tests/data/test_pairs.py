@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -282,7 +283,7 @@ def test_a_list_over_real_photos_and_masks(shared, tmp_path):
     images, masks = tmp_path / "images", shared / "data" / "masks"
     images.mkdir()
     for path in sorted((shared / "data" / "scenes" / "test").iterdir())[::40]:
-        (images / path.name).symlink_to(path)
+        shutil.copy(path, images)
     pairs = make_pairs(images, masks)
     assert {(pair.height, pair.width) for pair in pairs} == {(256, 256), (128, 128)}
     for pair in pairs:

@@ -234,7 +234,7 @@ def test_an_index_then_a_page_then_the_numbers(
         (["--make-index", "{photos}", "--mask", "{mask}", "-o", "{folder}/i.safetensors"], "--mask does not go with"),
         (["--make-index", "{folder}/none", "--weights", "{weights}", "-o", "{folder}/i.safetensors"], "does not exist"),
         (["{photo}", "--mask", "{mask}", "--index", "{photo}", "--weights", "{weights}", "--json"], "is not a whole"),
-        (["{photo}", "--mask", "{mask}", "--index", "{folder}/i", "--json"], "there is no index"),
+        (["{photo}", "--mask", "{mask}", "--index", "{folder}/i", "--json"], "does not exist"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(

@@ -152,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
         _from_iopaint(options)
         _check_source(options)
         if options.album:
-            from cicm.photos.photo import check_readable
+            from cicm.files import check_readable
 
             check_readable(options.album, "album")
         if os.path.isdir(options.photo):
@@ -239,15 +239,16 @@ def _inpaint(options: Namespace) -> int:
             )
 
     # Everything that can be wrong with files is found before torch is loaded, so that errors come at once.
+    from cicm.files import check_output, check_readable
     from cicm.photos.formats import ENDINGS, fitted
-    from cicm.photos.photo import check_mask_size, check_output, check_readable, open_photo, save_photo
+    from cicm.photos.photo import check_mask_size, open_photo, save_photo
 
     inputs = [check_readable(options.photo, "photo")]
     if options.mask:
         inputs.append(check_readable(options.mask, "mask"))
     if options.weights:
         inputs.append(check_readable(options.weights, "weights"))
-    output = check_output(options.output, tuple(inputs), overwrite=options.overwrite)
+    output = check_output(options.output, endings=ENDINGS, inputs=inputs, overwrite=options.overwrite)
     source = None
     with _libraries_silent():
         photo = open_photo(options.photo)

@@ -79,7 +79,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _look(options: Namespace) -> int:
     # What can be wrong with files is found before torch is loaded, so that errors come at once.
-    from cicm.photos.photo import check_mask_size, check_readable, open_photo
+    from cicm.files import check_readable
+    from cicm.photos.photo import check_mask_size, open_photo
 
     if options.mask is None:
         raise InputError("a PHOTO needs --mask MASK, a picture of the same size, white = fill.")

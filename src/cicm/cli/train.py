@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from cicm.cli.changes import parse_changes
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
@@ -56,16 +57,14 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"--{name} must be 0 or more; got {getattr(options, name)}.")
 
     from cicm.recipes import load_recipe
-    from cicm.recipes.toml import toml_value
 
-    changes = list(options.set)
-    if options.layout is not None:
-        changes = [f"data.layout={toml_value(options.layout)}", *changes]
+    given = {} if options.layout is None else {"data.layout": options.layout}
+    changes = given | parse_changes(options.set)
     if options.data:
         # A layout knows its splits within one folder.
         whole = bool(load_recipe(options.recipe, changes).data.layout)
-        folders = {part: str(Path(options.data) if whole else Path(options.data, part)) for part in ("train", "val")}
-        changes = [f"data.{part}={toml_value(folder)}" for part, folder in folders.items()] + changes
+        folder = Path(options.data)
+        changes = {f"data.{part}": str(folder if whole else folder / part) for part in ("train", "val")} | changes
     recipe = load_recipe(options.recipe, changes)
     output = Path(options.output or Path("runs", recipe.name))
 

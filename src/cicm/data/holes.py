@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cicm.conventions import BANDS, InputError, band_of, band_of_range
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 from cicm.photos.masks import missing_pixels
 
 NVIDIA_COUNT = 12_000

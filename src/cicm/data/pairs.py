@@ -19,7 +19,7 @@ from torch import Tensor
 from cicm.conventions import BANDS, InputError, band_of
 from cicm.data.generators import HoleGenerator
 from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
-from cicm.photos.folders import find_images, image_size
+from cicm.photos.headers import find_images, image_size
 
 GENERATED = "generated:"
 """Beginning of a `mask` that is painted from a seed instead of read from a file."""

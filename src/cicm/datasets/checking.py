@@ -13,7 +13,7 @@ from typing import Any, Literal
 from cicm.conventions import InputError
 from cicm.datasets.masks import expected_share, fits, measured_polarity, white_share
 from cicm.datasets.tree import Found, Layout, Problem, Tree
-from cicm.photos.folders import image_size
+from cicm.photos.headers import image_size
 from cicm.photos.photo import read_image
 
 Depth = Literal["names", "sample", "read"]

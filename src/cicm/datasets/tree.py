@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from cicm.conventions import InputError
 from cicm.files import reason_of
-from cicm.photos.folders import ENDINGS
+from cicm.photos.formats import ENDINGS
 
 MOST_NAMED = 1000
 """Paths that one problem names at most; the others are counted."""

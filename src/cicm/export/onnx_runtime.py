@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cicm.conventions import InputError, SizeRule
+from cicm.files import check_readable
 from cicm.inference.pictures import PictureInpainter, Plan
-from cicm.photos.photo import check_readable
 from cicm.photos.resampling import averages, cubic, mirrored
 
 if TYPE_CHECKING:

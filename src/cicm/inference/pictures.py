@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 import numpy as np
 from PIL import Image
 
-from cicm.conventions import InputError, SizeRule
+from cicm.conventions import InputError, Notice, SizeRule
 from cicm.inference.crops import Crop, plan_crops
 from cicm.inference.seams import soften
 from cicm.inference.tiles import cut, depth, fill_levels, plan_levels
@@ -39,7 +39,7 @@ BATCH = 2**21
 """Pixels in one forward: 32 pictures of 256x256; bounds the memory of a large batch."""
 
 
-class LargeHoleWarning(UserWarning):
+class LargeHoleWarning(Notice):
     """More than 60 percent of the picture would be filled: often a mask of the other polarity."""
 
 

@@ -27,6 +27,7 @@ from cicm.conventions import InputError
 from cicm.data.datasets import to_image
 from cicm.data.generators import HoleGenerator
 from cicm.evaluation.records import check_output, write_atomic
+from cicm.files import check_readable
 from cicm.inference.views import View, alike
 from cicm.inference.views import views as views
 from cicm.memory import ContextMemory, MemoryRead
@@ -34,8 +35,8 @@ from cicm.memory.rules import keep_top
 from cicm.memory.state import kept
 from cicm.ops import complete_cells, missing_share
 from cicm.ops.similarity import compared
-from cicm.photos.folders import find_images
-from cicm.photos.photo import check_readable, read_image
+from cicm.photos.headers import find_images
+from cicm.photos.photo import read_image
 from cicm.photos.pixels import Box
 
 FORMAT = "cicm-sources-1"
@@ -166,8 +167,7 @@ def with_sets(model: nn.Module) -> dict[str, ContextMemory]:
     Raises:
         InputError: there is none.
     """
-    found = {name: memory for name, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr,operator]
-    stored = {name: memory for name, memory in found.items() if memory.config.kind in ("memory", "table")}
+    stored = {name: memory for name, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr,operator]
     if not stored:
         raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")
     return stored

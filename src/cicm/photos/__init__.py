@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cicm.photos.folders import find_images, image_size
+    from cicm.photos.headers import find_images, image_size
     from cicm.photos.photo import Photo, open_photo, read_image, save_photo
 
 _HOMES = {
-    "folders": ["find_images", "image_size"],
+    "headers": ["find_images", "image_size"],
     "photo": ["Photo", "open_photo", "read_image", "save_photo"],
 }
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cicm.conventions import InputError
+from cicm.plain import flatten, to_plain
 from cicm.recipes import Recipe, load_recipe
-from cicm.recipes.strict import flatten, to_plain
-from cicm.tables.plan import Base, DataSet, Part, Row, Table, slug, spelled
+from cicm.recipes.recipe import merge
+from cicm.tables.plan import Base, DataSet, Part, Row, Table, slug
 from cicm.training.config import FREE_KEYS
 
 RESULTS = Path("results", "tables")
@@ -179,9 +180,10 @@ class Series:
         if data.layout:
             changes |= {"data.train_split": data.train, "data.val_split": data.val}
         changes |= {**data.set, "training.seed": seed}
-        words = [*spelled(changes), *spelled(row.set)]  # the row last, so that its changes hold
+        for key, value in row.set.items():  # the row last, also in order, so that its changes hold
+            changes |= merge({key: changes.pop(key, None)}, {key: value})
         try:
-            recipe = load_recipe(base.recipe, words)
+            recipe = load_recipe(base.recipe, changes)
             recipe = dataclasses.replace(recipe, name=f"{recipe.name}.{slug(part.data)}")
         except InputError as error:
             raise InputError(f"{self.table.name}, row {row.label!r}: {error}") from error
@@ -274,8 +276,8 @@ def key_of(recipe: Recipe) -> str:
     """Ten hex digits over everything that decides a run's numbers, the name of its data set included, but not the seed.
 
     Example:
-        >>> a, b = (load_recipe("unet-cicm-toy", [change]) for change in ("training.seed=1", "data.workers=3"))
-        >>> key_of(a) == key_of(b) != key_of(load_recipe("unet-cicm-toy", ["training.lr=1.0"]))
+        >>> a, b = (load_recipe("unet-cicm-toy", {key: 3}) for key in ("training.seed", "data.workers"))
+        >>> key_of(a) == key_of(b) != key_of(load_recipe("unet-cicm-toy", {"training.lr": 1.0}))
         True
     """
     return hashlib.sha256(json.dumps(_deciding(recipe), sort_keys=True).encode()).hexdigest()[:10]

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from cicm import __version__
 from cicm.inference.inpainter import Inpainter
-from cicm.photos.photo import FORMATS
+from cicm.photos.headers import FORMATS
 from cicm.web.form import MAX_GROW, Upload, order_of, preview_of, read_upload
 from cicm.web.guard import Guard
 from cicm.web.limits import Limits, Refused, too_many_bytes

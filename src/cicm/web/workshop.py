@@ -24,7 +24,8 @@ import numpy as np
 from cicm.conventions import InputError
 from cicm.folders.marking import grown
 from cicm.inference.inpainter import LARGE_HOLE, Inpainter, Report
-from cicm.photos.photo import Photo, PictureTooLarge, check_mask_size, decode_photo, encode_photo
+from cicm.photos.headers import PictureTooLarge
+from cicm.photos.photo import Photo, check_mask_size, decode_photo, encode_photo
 from cicm.web.form import Order
 from cicm.web.limits import Limits, Refused
 
