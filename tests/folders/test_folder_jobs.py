@@ -210,7 +210,7 @@ def test_one_mask_for_all(tmp_path: Path) -> None:
     jobs = OneMask(mask).assign(root, walk(root, is_picture, "photos")).jobs
     assert [(job.photo, job.masks) for job in jobs] == [("a.png", ("logo.png",)), ("sub/b.png", ("logo.png",))]
     assert OneMask(mask).where(root, "logo.png") == mask
-    with pytest.raises(InputError, match="the mask .*none.png does not exist"):
+    with pytest.raises(InputError, match=r"the mask .*none.png does not exist"):
         OneMask(root / "none.png").assign(root, walk(root, is_picture, "photos"))
 
 

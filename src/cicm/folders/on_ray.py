@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,11 +71,13 @@ def connected(address: str | None = None, actors: int | None = None) -> Iterator
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
     options: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     try:
+        if address and (place := re.fullmatch(r"(?:ray://)?(.+):([0-9]{1,5})", address)):
+            socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself tries for minutes
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **options)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"no Ray cluster answers at {address or 'this machine'}: {reason_of(error)} Start one with "
-            "ray start --head, or leave --address out."
+            "ray start --head --port=6379, or leave --address out."
         ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
