@@ -18,7 +18,7 @@ from cicm.conventions import InputError
 from cicm.files import Listing, walk
 from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
 from cicm.folders.assigning import Job, is_picture, read_boxes
-from cicm.folders.jobs import in_shard, named
+from cicm.folders.naming import in_shard, named
 from cicm.photos.marking import grown
 from cicm.photos.photo import open_photo
 from cicm.terminal import several, shown
@@ -211,7 +211,7 @@ def test_one_mask_for_all(tmp_path: Path) -> None:
     jobs = OneMask(mask).assign(root, walk(root, is_picture, "photos")).jobs
     assert [(job.photo, job.masks) for job in jobs] == [("a.png", ("logo.png",)), ("sub/b.png", ("logo.png",))]
     assert OneMask(mask).where(root, "logo.png") == mask
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match=r"the mask .*none.png does not exist"):
         OneMask(root / "none.png").assign(root, walk(root, is_picture, "photos"))
 
 
@@ -400,7 +400,9 @@ def test_growing_is_all_pixels_within_that_distance(seed: int, height: int, widt
 def test_growing_comes_after_inverting(photo: Path) -> None:
     root = photo.parent
     save_mask(root / "m.png", ~some_hole())
-    _, hole = OneMask(root / "m.png", invert=True, grow=2).apply(open_photo(photo), Job("a.png", "a.png", ("m.png",)), root)
+    _, hole = OneMask(root / "m.png", invert=True, grow=2).apply(
+        open_photo(photo), Job("a.png", "a.png", ("m.png",)), root
+    )
     assert np.array_equal(hole, grown(some_hole(), 2))
 
 

@@ -62,6 +62,8 @@ FOLDER_ONLY = {
     "workers": None,
     "batch": None,
     "ram": 2048,
+    "engine": "own",
+    "address": None,
 }
 """Options that mean nothing for a single photo, and their defaults."""
 
@@ -111,10 +113,12 @@ def build_parser() -> ArgumentParser:
     add("--missing", type=str, default="fail", metavar="fail|skip", help="what a photo without a mask does")
     add("--report", type=str, metavar="FILE", help="one row for each photo, .jsonl or .csv")
     add("--shard", type=str, default="1/1", metavar="I/N", help="do one part of N, for several machines")
-    add("--limit", type=int, metavar="N", help="fill at most so many photos")
-    add("--workers", type=int, metavar="N", help="threads that read and write; default: one more than cores")
+    add("--limit", type=int, metavar="N", help="fill at most so many photos; failures do not count")
+    add("--workers", type=int, metavar="N", help="threads, or processes of Ray; default: by cores and GPUs")
     add("--batch", type=int, metavar="N", help="most pictures in one forward; default: 1 on a CPU, else 8")
-    add("--ram", type=int, default=2048, metavar="MIB", help="for the pictures in work, about")
+    add("--ram", type=int, default=2048, metavar="MIB", help="most that the pictures in work take, about")
+    add("--engine", type=str, default="own", metavar="own|ray", help="ray deals the photos out to other machines")
+    add("--address", type=str, metavar="HOST:PORT", help="of a Ray cluster; default: start Ray on this machine")
     return parser
 
 
