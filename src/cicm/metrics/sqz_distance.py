@@ -33,10 +33,10 @@ def sqz_distance(
         (B,) in [0, 2]: 0 for identical images, 2 minus twice the mean cosine of the features; these are not negative.
         Symmetric; differentiable.
     """
-    return _map_distance(features(composite), features(image))
+    return map_distance(features(composite), features(image))
 
 
-def _map_distance(composite: Sequence[Tensor], image: Sequence[Tensor]) -> Float[Tensor, "B"]:
+def map_distance(composite: Sequence[Tensor], image: Sequence[Tensor]) -> Float[Tensor, "B"]:
     """`sqz_distance` of maps that are there already.
 
     Args:
@@ -51,7 +51,7 @@ def _map_distance(composite: Sequence[Tensor], image: Sequence[Tensor]) -> Float
 
 
 def _score(path: str | Path | None) -> Callable[[Batch], Tensor]:
-    return lambda batch: _map_distance(*squeeze_maps(path, batch))
+    return lambda batch: map_distance(*squeeze_maps(path, batch))
 
 
 def running(metric: Metric, *, path: str | Path | None = None) -> Running:
