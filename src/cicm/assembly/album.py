@@ -19,6 +19,7 @@ from cicm.assembly.inpainter import MemoryInpainter
 from cicm.assembly.model import ModelConfig
 from cicm.assembly.weights import UNUSABLE, read_header
 from cicm.conventions import InputError
+from cicm.files import check_readable
 from cicm.memory import KINDS, ContextMemory, MemoryConfig
 from cicm.memory.state import MemoryState
 

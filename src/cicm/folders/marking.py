@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.files import Listing, reason_of, walk
+from cicm.files import Listing, check_readable, reason_of, walk
 from cicm.photos.formats import ENDINGS
 from cicm.photos.masks import missing_pixels
 from cicm.photos.photo import Photo, check_mask_size

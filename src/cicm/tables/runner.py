@@ -25,8 +25,8 @@ from cicm.evaluation.records import Evaluation, write_atomic
 from cicm.evaluation.scoring import Plan, evaluate, make_plan, make_protocol
 from cicm.tables.plan import slug
 from cicm.tables.series import Job, Series, scored_folder
+from cicm.terminal import duration
 from cicm.training.folder import WEIGHTS
-from cicm.training.records import clock
 
 PATIENCE_SECONDS = 120.0
 """How long an interrupted training may take to write its checkpoint."""
@@ -104,7 +104,7 @@ def run(
                 )
             _make(series, job, plans[job.data], train, device, batch_size)
             outcomes.append(Outcome(job, "made"))
-            say(f"{where}: done in {clock(time.monotonic() - began)}")
+            say(f"{where}: done in {duration(time.monotonic() - began)}")
         except Exception as problem:  # whatever one row does, the others go on
             known = isinstance(problem, (RowFailed, InputError))
             reason = " ".join(f"{'' if known else type(problem).__name__ + ': '}{problem}".split())
@@ -281,7 +281,7 @@ class _Pace:
         if not self.done or not self.seconds:
             return f"{self.left} steps in all"
         rate = self.done / self.seconds
-        return f"{rate:.1f} steps/s so far with scoring, about {clock(self.left / rate)} left"
+        return f"{rate:.1f} steps/s so far with scoring, about {duration(self.left / rate)} left"
 
 
 def default_device() -> str:
