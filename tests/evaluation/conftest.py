@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cicm.data.datasets import PairedPhotos
 from cicm.data.pairs import Pair, make_pairs
-from cicm.evaluation.methods import Method
+from cicm.evaluation.classical import Method
 
 SIDE = 32
 

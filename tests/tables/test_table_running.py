@@ -11,8 +11,8 @@ import pytest
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.data.pairs import read_pairs
+from cicm.evaluation.plan import make_protocol
 from cicm.evaluation.records import Evaluation
-from cicm.evaluation.scoring import make_protocol
 from cicm.recipes import load_recipe
 from cicm.tables import Series, Table, load_table
 from cicm.tables.figures import filled_rows
@@ -197,7 +197,7 @@ def test_absent_photos_masks_and_lists_say_what_to_give(toy: Table, house: Path)
         (replace(data, root="nowhere"), "--data pictures=ROOT"),
         (replace(data, masks="nowhere"), "--masks"),
         (replace(data, pairs="nowhere.csv"), "no list nowhere.csv"),
-        (replace(data, size=64), "fewer than every size"),
+        (replace(data, size=64), "too few to score at"),
     ]:
         with pytest.raises(InputError, match=message):
             scoring_plan(Series(toy, "toy", data={"pictures": changed}), "pictures")

@@ -92,13 +92,13 @@ def _look(options: Namespace) -> int:
     photo, mask = open_photo(options.photo), open_photo(options.mask)
     check_mask_size(mask.size, photo.size)
 
-    from cicm.evaluation.records import check_output, write_atomic
+    from cicm.files import check_output, write_atomic
     from cicm.inference import Inpainter
     from cicm.look import look, numbers, page, read_index
 
     output = Path(options.output) if options.output else None
     if output:
-        check_output(output, ".html", overwrite=options.overwrite)
+        check_output(output, endings=[".html"], overwrite=options.overwrite)
     inpainter = Inpainter.from_pretrained(
         options.weights, device=options.device, margin=options.margin, max_side=options.max_side
     )
@@ -119,13 +119,13 @@ def _make_index(options: Namespace) -> int:
     from rich.progress import Progress
 
     from cicm.assembly import load_weights
-    from cicm.evaluation.records import check_output
+    from cicm.files import check_output
     from cicm.inference import choose_device
     from cicm.look import make_index, save_index
 
     if options.output is None:
         raise InputError("say where the index goes: -o index.safetensors.")
-    check_output(Path(options.output), ".safetensors", overwrite=options.overwrite)
+    check_output(Path(options.output), endings=[".safetensors"], overwrite=options.overwrite)
     model = load_weights(options.weights, choose_device(options.device)).model
     with Progress(
         console=Console(stderr=True), transient=True, disable=options.quiet or not sys.stderr.isatty()

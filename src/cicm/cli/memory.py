@@ -48,12 +48,12 @@ def main(argv: Sequence[str]) -> int:
     options = parse(parser(), argv)
 
     from cicm.assembly import load_weights
-    from cicm.evaluation.records import check_output, write_atomic
+    from cicm.files import check_output, write_atomic
     from cicm.memory.inspection import album, look_inside, picture
 
     output = Path(options.output) if options.output else None
     if output:
-        check_output(output, ".png", overwrite=options.overwrite)
+        check_output(output, endings=[".png"], overwrite=options.overwrite)
     model = load_weights(options.weights).model
     stored = {site: memory for site, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr]
     if not stored:

@@ -85,13 +85,13 @@ def _remember(options: Namespace, photos: Sequence[Path]) -> int:
 
     from cicm.assembly import load_weights
     from cicm.assembly.album import load_album, save_album
-    from cicm.evaluation.records import check_output
+    from cicm.files import check_output
     from cicm.inference import choose_device
     from cicm.inference.remember import remember
 
     started = time.perf_counter()
     output = Path(options.output)
-    check_output(output, ".safetensors", overwrite=options.overwrite)
+    check_output(output, endings=[".safetensors"], overwrite=options.overwrite)
     if any(output.exists() and output.samefile(path) for path in (options.weights, options.album) if path):
         raise InputError(f"{output} is read and would be overwritten; name another output.")
     model = load_weights(options.weights, choose_device(options.device)).model

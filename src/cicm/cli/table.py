@@ -145,13 +145,13 @@ def _list(options: Namespace) -> int:
 
 
 def _render(options: Namespace, all_series: Sequence[Series]) -> int:
-    from cicm.evaluation.records import check_output, write_atomic
+    from cicm.files import check_output, write_atomic
     from cicm.tables.page import page
     from cicm.tables.rendering import ENDINGS, FORMATS
 
     output = Path(options.output) if options.output else None
     if output:
-        check_output(output, ENDINGS[options.format], overwrite=options.overwrite)
+        check_output(output, endings=[ENDINGS[options.format]], overwrite=options.overwrite)
     texts = [FORMATS[options.format](page(series)) for series in all_series]
     if options.format == "csv":  # one header
         texts = [texts[0], *(text.partition("\n")[2] for text in texts[1:])]
@@ -177,7 +177,7 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
 
     import torch
 
-    from cicm.evaluation.records import write_atomic
+    from cicm.files import write_atomic
     from cicm.tables.page import page
     from cicm.tables.rendering import markdown
     from cicm.tables.runner import default_device, run, train_apart

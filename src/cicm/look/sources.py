@@ -26,8 +26,7 @@ from cicm.assembly.weights import UNUSABLE, read_header
 from cicm.conventions import InputError
 from cicm.data.datasets import to_image
 from cicm.data.generators import HoleGenerator
-from cicm.evaluation.records import check_output, write_atomic
-from cicm.files import check_readable
+from cicm.files import check_output, check_readable, write_atomic
 from cicm.inference.views import View, alike
 from cicm.inference.views import views as views
 from cicm.memory import ContextMemory, MemoryRead
@@ -401,7 +400,7 @@ def save_index(index: SourceIndex, path: str | Path, *, overwrite: bool = False)
         InputError: another ending, no such folder, a file that is there already without `overwrite`.
     """
     target = Path(path)
-    check_output(target, ".safetensors", overwrite=overwrite)
+    check_output(target, endings=[".safetensors"], overwrite=overwrite)
     tensors = {f"{site}/{name}": value for site, one in index.sites.items() for name, value in vars(one).items()}
     about = {
         "format": FORMAT,

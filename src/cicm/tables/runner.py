@@ -18,11 +18,12 @@ from typing import IO, Any
 from cicm.conventions import InputError
 from cicm.data.pairs import make_pairs, read_pairs, write_pairs
 from cicm.datasets import photos_of
-from cicm.evaluation.grid import chosen
 from cicm.evaluation.methods import Model
+from cicm.evaluation.plan import Plan, make_plan, make_protocol
 from cicm.evaluation.protocol import Protocol
-from cicm.evaluation.records import Evaluation, write_atomic
-from cicm.evaluation.scoring import Plan, evaluate, make_plan, make_protocol
+from cicm.evaluation.records import Evaluation
+from cicm.evaluation.scoring import evaluate
+from cicm.files import evenly_spaced, write_atomic
 from cicm.tables.plan import slug
 from cicm.tables.series import Job, Series, scored_folder
 from cicm.terminal import duration
@@ -146,7 +147,7 @@ def scoring_plan(series: Series, data: str) -> Plan:
         )
     photos = photos_of(source.root, source.layout, source.test) if source.layout else None
     if source.limit and photos:
-        photos = [photos[place] for place in chosen(len(photos), source.limit)]
+        photos = evenly_spaced(photos, source.limit)
     pairs = make_pairs(
         images, masks, 0, sizes=(source.size,), photos=photos, order=source.order if masks else "shuffled"
     )
