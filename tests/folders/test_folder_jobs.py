@@ -17,8 +17,8 @@ from PIL import Image
 from cicm.conventions import InputError
 from cicm.files import Listing, walk
 from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
-from cicm.folders.jobs import in_shard, named
 from cicm.folders.marking import Job, grown, is_picture, read_boxes
+from cicm.folders.naming import in_shard, named
 from cicm.photos.photo import open_photo
 from cicm.terminal import several, shown
 
@@ -210,7 +210,7 @@ def test_one_mask_for_all(tmp_path: Path) -> None:
     jobs = OneMask(mask).assign(root, walk(root, is_picture, "photos")).jobs
     assert [(job.photo, job.masks) for job in jobs] == [("a.png", ("logo.png",)), ("sub/b.png", ("logo.png",))]
     assert OneMask(mask).where(root, "logo.png") == mask
-    with pytest.raises(InputError, match="no mask at"):
+    with pytest.raises(InputError, match=r"the mask .*none.png does not exist"):
         OneMask(root / "none.png").assign(root, walk(root, is_picture, "photos"))
 
 

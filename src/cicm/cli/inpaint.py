@@ -54,14 +54,15 @@ FOLDER_ONLY = {
     "boxes": None,
     "format": None,
     "missing": "fail",
-    "on_error": "continue",
     "shard": "1/1",
     "limit": None,
     "report": None,
     "dry_run": False,
     "workers": None,
     "batch": None,
-    "memory": 2048,
+    "ram": 2048,
+    "engine": "own",
+    "address": None,
 }
 """Options that mean nothing for a single photo, and their defaults."""
 
@@ -111,13 +112,14 @@ def build_parser() -> ArgumentParser:
     add("--dry-run", action="store_true", help="count, look at headers, time three photos; write nothing")
     add("--format", type=str, metavar="NAME", help="of all results: png, jpg, webp, tif, ...; default: each as it was")
     add("--missing", type=str, default="fail", metavar="fail|skip", help="what a photo without a mask does")
-    add("--on-error", type=str, default="continue", metavar="continue|stop", help="after a photo that failed")
     add("--report", type=str, metavar="FILE", help="one row for each photo, .jsonl or .csv")
     add("--shard", type=str, default="1/1", metavar="I/N", help="do one part of N, for several machines")
-    add("--limit", type=int, metavar="N", help="fill at most so many photos")
-    add("--workers", type=int, metavar="N", help="threads that read and write; default: one more than cores")
+    add("--limit", type=int, metavar="N", help="fill at most so many photos; failures do not count")
+    add("--workers", type=int, metavar="N", help="threads, or processes of Ray; default: by cores and GPUs")
     add("--batch", type=int, metavar="N", help="most pictures in one forward; default: 1 on a CPU, else 8")
-    add("--memory", type=int, default=2048, metavar="MIB", help="for the pictures in work, about")
+    add("--ram", type=int, default=2048, metavar="MIB", help="most that the pictures in work take, about")
+    add("--engine", type=str, default="own", metavar="own|ray", help="ray deals the photos out to other machines")
+    add("--address", type=str, metavar="HOST:PORT", help="of a Ray cluster; default: start Ray on this machine")
 
     add = parser.add_argument_group("as iopaint run has it").add_argument
     add("--image", type=str, metavar="PHOTO", help="the same as PHOTO; --mask may then be a folder, as --masks is")

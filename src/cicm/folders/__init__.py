@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cicm.folders.engine import Engine
     from cicm.folders.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, MaskSource, OneMask
-    from cicm.folders.run import FolderRun, FolderTask, Outcome, Summary, fill_folder
+    from cicm.folders.outcome import Outcome, Summary
+    from cicm.folders.plan import FolderTask
+    from cicm.folders.run import FolderRun, fill_folder
 
 _HOMES = {
     "engine": ["Engine"],
     "marking": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
-    "run": ["FolderRun", "FolderTask", "Outcome", "Summary", "fill_folder"],
+    "outcome": ["Outcome", "Summary"],
+    "plan": ["FolderTask"],
+    "run": ["FolderRun", "fill_folder"],
 }
 
 __all__ = [
