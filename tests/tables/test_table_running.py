@@ -10,7 +10,7 @@ import pytest
 
 from cicm.cli.main import main
 from cicm.conventions import InputError
-from cicm.data.pairs import read_pairs
+from cicm.data.pair_lists import read_pairs
 from cicm.evaluation.records import Evaluation
 from cicm.recipes import load_recipe
 from cicm.tables import Series, Table, load_table

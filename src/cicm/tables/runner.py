@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cicm.conventions import InputError
-from cicm.data.pairs import make_pairs, read_pairs, write_pairs
+from cicm.data.pair_lists import read_pairs, write_pairs
+from cicm.data.pairs import make_pairs
 from cicm.datasets import photos_of
 from cicm.evaluation.methods import Model
 from cicm.evaluation.protocol import Protocol

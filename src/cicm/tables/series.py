@@ -309,7 +309,7 @@ def _differences(there: Recipe, here: Recipe) -> list[str]:
 
 
 def _fits(data: DataSet) -> bool:
-    from cicm.data.pairs import GENERATED, read_pairs
+    from cicm.data.pair_lists import GENERATED, read_pairs
 
     if not Path(data.pairs).is_file():
         return False
