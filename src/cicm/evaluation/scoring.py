@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cicm.conventions import BANDS, InputError
 from cicm.data.datasets import PairedPhotos
-from cicm.data.pairs import GENERATED, Pair, pairs_hash
+from cicm.data.pair_lists import GENERATED, Pair, pairs_hash
 from cicm.evaluation.grid import GridRow, chosen
 from cicm.evaluation.intervals import interval
 from cicm.evaluation.methods import Method, to_array
