@@ -33,7 +33,8 @@ from cicm.assembly.album import Album, with_album
 from cicm.data import PairedPhotos
 from cicm.data.datasets import TrainingPhotos
 from cicm.data.generators import HoleGenerator
-from cicm.data.pairs import make_pairs, pairs_hash
+from cicm.data.pair_lists import pairs_hash
+from cicm.data.pairs import make_pairs
 from cicm.evaluation.intervals import interval
 from cicm.inference.remember import remember
 from cicm.memory import augment

@@ -13,7 +13,7 @@ import numpy as np
 
 from cicm.conventions import InputError, band_of
 from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
-from cicm.data.pairs import Pair, read_pairs, write_pairs
+from cicm.data.pair_lists import Pair, read_pairs, write_pairs
 
 
 def without_masks(

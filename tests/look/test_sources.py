@@ -21,7 +21,7 @@ from cicm.conventions import InputError
 from cicm.data import HoleGenerator
 from cicm.data.datasets import to_image
 from cicm.inference.views import views
-from cicm.look import SourceIndex, make_index, read_index, save_index
+from cicm.look import SourceIndex, index_file, make_index, read_index, save_index
 from cicm.look.sources import THUMBNAIL
 from cicm.memory import ContextMemory, MemoryConfig
 from cicm.memory.rules import keep_top

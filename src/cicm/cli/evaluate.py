@@ -16,7 +16,7 @@ from cicm.files import check_output
 from cicm.terminal import Progress
 
 if TYPE_CHECKING:
-    from cicm.data.pairs import Pair
+    from cicm.data.pair_lists import Pair
     from cicm.evaluation.classical import Method
     from cicm.evaluation.plan import Plan
     from cicm.evaluation.tables import Grid
@@ -162,7 +162,7 @@ def _score(options: Namespace) -> int:
     if options.raw and not options.methods:
         raise InputError("--raw says how methods are scored; name one.")
 
-    from cicm.data.pairs import write_pairs
+    from cicm.data.pair_lists import write_pairs
     from cicm.evaluation.grid import save_grid
     from cicm.evaluation.plan import make_plan, make_protocol
     from cicm.evaluation.records import images_path
@@ -227,7 +227,8 @@ def _score(options: Namespace) -> int:
 
 def _pairs(options: Namespace, invert: bool) -> list[Pair]:
     """The fixed list, read or made."""
-    from cicm.data.pairs import make_pairs, read_pairs
+    from cicm.data.pair_lists import read_pairs
+    from cicm.data.pairs import make_pairs
     from cicm.datasets import photos_of
 
     if options.pairs:

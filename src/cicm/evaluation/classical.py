@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.data.pairs import Pair
+from cicm.data.pair_lists import Pair
 from cicm.ops import composite
 
 _RADIUS = 5

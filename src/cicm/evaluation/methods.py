@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.data.pairs import Pair
+from cicm.data.pair_lists import Pair
 from cicm.evaluation.classical import CLASSICAL, Method, OpenCV, to_tensor
 from cicm.files import digest_of
 from cicm.ops import composite

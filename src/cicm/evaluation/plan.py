@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cicm.conventions import BANDS, InputError
-from cicm.data.pairs import GENERATED, Pair, pairs_hash
+from cicm.data.pair_lists import GENERATED, Pair, pairs_hash
 from cicm.evaluation.presets import DEFAULT, PRESETS, Preset
 from cicm.evaluation.protocol import COMPOSITE, RAW, ROUNDING, ROUNDING_OF_METRIC, SIZES, Protocol
 from cicm.evaluation.provenance import software

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cicm.conventions import InputError
 from cicm.data.datasets import PairedPhotos
-from cicm.data.pairs import Pair
+from cicm.data.pair_lists import Pair
 from cicm.evaluation.classical import Method, to_array
 from cicm.evaluation.grid import GridRow
 from cicm.evaluation.intervals import interval
