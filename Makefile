@@ -1,10 +1,10 @@
-# The one place of commands. `make demo` and `make test` are the two of a fresh machine; each sets up what it needs.
+# All commands. On a fresh machine start with `make demo` and `make test`; each target installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo check test test-all bench clean
+.PHONY: setup demo check test test-all bench docs clean
 
 setup: $(STAMP)
 
@@ -33,5 +33,12 @@ test-all: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python docs/site/build.py
+
 clean:
-	rm -rf $(VENV) build dist demo-output
+	rm -rf $(VENV) build dist demo-output .cache

@@ -16,6 +16,8 @@ if not os.environ.get("CICM_NO_SHAPE_CHECKS"):
 
     install_import_hook(CHECKED_ROOMS, "beartype.beartype").__enter__()
 
+pytest_plugins = ["filling_models"]  # fixtures of tests in inference/ and folders/
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

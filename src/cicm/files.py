@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -241,16 +242,24 @@ class Listing:
     others: tuple[str, ...] = ()
 
 
-def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "files") -> Listing:
+def walk(
+    root: str | os.PathLike,
+    wanted: Callable[[str], bool],
+    what: str = "files",
+    *,
+    inside: str | os.PathLike | None = None,
+) -> Listing:
     """All wanted files below a folder, however deep, in the same order on every machine.
 
     Hidden files and folders are left out. The folder itself may be a link. Below it a link to a file inside the folder
-    is that file; a link that leads out of the folder, to a folder, or to nothing is a problem and is not followed.
+    is that file; a link that leads out of the folder, to a folder, or to nothing is a problem and is not followed. A
+    folder with a wanted name, such as `a.png`, is a problem if it holds no wanted file.
 
     Args:
         root: the folder.
         wanted: whether a file's name is of interest; only the name is looked at, nothing is opened.
         what: names the files in messages.
+        inside: the folder that links may lead to files of, if it is another than `root`, such as one above it.
 
     Raises:
         InputError: no such folder, not a folder, or one that can't be listed.
@@ -260,10 +269,11 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
         raise InputError(f"expected a folder of {what}; {root} does not exist. Check the path.")
     if not root.is_dir():
         raise InputError(f"expected a folder of {what}; {root} is a file. Give the folder that holds it.")
-    real = os.path.realpath(root)
+    real = os.path.realpath(root if inside is None else inside)
     files: list[str] = []
     others: list[str] = []
     problems: list[tuple[str, str]] = []
+    suspects: list[str] = []
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -281,6 +291,7 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
                             (files if chosen else others).append(path)
                     elif entry.is_dir(follow_symlinks=False):
                         waiting.append(path + "/")
+                        suspects += [path + "/"] if chosen else []
                     elif not entry.is_file(follow_symlinks=False):
                         if chosen:
                             problems.append((path, "it is a device or a pipe, not a file. Save the picture to a file."))
@@ -290,7 +301,12 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
             if not below:
                 raise InputError(f"the folder {root} can't be listed: {reason_of(error)}") from error
             problems.append((below, f"this folder can't be listed: {reason_of(error)}"))
-    return Listing(tuple(sorted(files)), tuple(sorted(problems)), tuple(sorted(others)))
+    files.sort()
+    for path in suspects:
+        after = bisect_left(files, path)
+        if after == len(files) or not files[after].startswith(path):
+            problems.append((path, f"it is a folder, and holds no {what}. Put the file in its place."))
+    return Listing(tuple(files), tuple(sorted(problems)), tuple(sorted(others)))
 
 
 def _wrong_link(root: str, entry: os.DirEntry) -> str:

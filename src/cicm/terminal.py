@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TextIO
 
@@ -111,6 +111,27 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shown(path: object) -> str:
+    """A path as one line of text that any terminal can show: control characters and broken bytes are escaped.
+
+    Example:
+        >>> shown("two\\nlines")
+        'two\\\\nlines'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+
+
+def several(names: Sequence[str], most: int = 3) -> str:
+    """The first few names of many, for a message.
+
+    Example:
+        >>> several(["a", "b", "c", "d"], 2)
+        'a, b and 2 more'
+    """
+    head = ", ".join(shown(name) for name in names[:most])
+    return head if len(names) <= most else f"{head} and {len(names) - most} more"
 
 
 @contextmanager

@@ -403,3 +403,30 @@ def test_a_read_describes_each_cell_in_the_order_of_regions() -> None:
     single = memory.read(features[1:, :, 2:, 3:], found.ratio[-1:])
     assert single.sets.item() == found.sets[-1]
     assert_close(single.context[0], found.context[-1])
+
+
+# Eq. 8 ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["dot", "cosine", "centred"])
+@pytest.mark.parametrize("update", ["mean", "paper"])
+def test_the_gradient_of_eq_8_is_that_of_the_logged_loss(kind: str, update: str) -> None:
+    """Finite differences of inter and intra through `pending`: whatever the loss depends on, its gradient knows."""
+    memory = ContextMemory(4, MemoryConfig(sets=3, contexts=4, similarity=kind, update=update, write_top=1.0)).double()
+    random = torch.Generator().manual_seed(0)
+    memory.seed_(torch.rand(60, 4, generator=random, dtype=torch.float64), random)
+    features = torch.rand(2, 4, 3, 3, generator=random, dtype=torch.float64).requires_grad_()
+    complete = torch.rand(18, generator=random) < 0.8
+
+    def terms(seen: torch.Tensor) -> torch.Tensor:
+        return torch.stack(memory.losses(memory.pending([memory.read(seen)], [complete])))
+
+    for index, name in enumerate(("inter", "intra")):
+        (gradient,) = torch.autograd.grad(terms(features)[index], features)
+        expected = torch.zeros_like(features)
+        for place in range(features.numel()):
+            step = torch.zeros(features.numel(), dtype=torch.float64)
+            step[place] = 1e-6  # float64: the error of a central difference is about 1e-10 then
+            ahead, behind = (terms(features.detach() + way * step.view_as(features))[index] for way in (1, -1))
+            expected.view(-1)[place] = (ahead - behind) / 2e-6
+        assert_close(gradient, expected, rtol=1e-5, atol=1e-8, msg=lambda told, name=name: f"{name}: {told}")

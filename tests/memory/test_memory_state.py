@@ -43,7 +43,7 @@ def step(memory: ContextMemory, *maps: torch.Tensor) -> MemoryState:
 # Who writes -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["memory", "table", "convolution"])
+@pytest.mark.parametrize("kind", ["memory", "table"])
 def test_forwards_losses_reports_and_pending_never_write(kind: str) -> None:
     memory = small(kind=kind)
     before = bits(memory)
@@ -118,6 +118,11 @@ def test_state_dict_makes_the_same_memory() -> None:
     }
 
 
+def test_a_kind_of_another_class_is_refused() -> None:
+    with pytest.raises(InputError, match=r"ContextMemory is for kind = memory; got 'table'.*create"):
+        ContextMemory(C, MemoryConfig(kind="table"))
+
+
 # Where it begins ------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +137,32 @@ def test_an_unseeded_memory_is_the_identity_bit_for_bit(dtype: torch.dtype) -> N
     leaf = features.clone().requires_grad_()
     memory.read(leaf).features.sum().backward()
     assert torch.equal(leaf.grad, torch.ones_like(leaf))
+
+
+def test_an_unseeded_memory_says_so() -> None:
+    """It gives back what it reads; a training that forgets to seed must not go on like that in silence."""
+    memory = ContextMemory(C, MemoryConfig(**SMALL))
+    assert memory.report() == {"seeded": 0.0}
+    pending = step(memory, torch.rand(1, C, 2, 2))
+    with pytest.raises(InputError, match=r"is empty.*memory\.seed_\(features, generator\)"):
+        memory.commit(pending)
+    assert not memory.contexts.any()
+    memory.seed_(torch.rand(5, C, 4, 4), generator())  # whole maps, as they come from a network
+    memory.commit(step(memory, torch.rand(1, C, 2, 2)))
+    assert memory.report()["seeded"] == 1
+    again = ContextMemory(C, MemoryConfig(**SMALL))
+    maps = torch.rand(5, C, 4, 4)
+    memory.seed_(maps, generator())
+    again.seed_(as_regions(maps), generator())
+    assert same(bits(memory), bits(again))
+
+
+def test_pending_names_the_shape_that_it_expects() -> None:
+    memory = small()
+    read = memory.read(torch.rand(2, C, 3, 3))
+    for wrong in (torch.ones(2, 3, 3, dtype=torch.bool), torch.ones(9, dtype=torch.bool), torch.ones(18)):
+        with pytest.raises(InputError, match=r"complete must be \(N,\) bool .* \(18,\); got .*complete_cells"):
+            memory.pending([read], [wrong])
 
 
 @pytest.mark.parametrize("initial", ["random", "zeros"])
@@ -401,9 +432,9 @@ def test_the_convolution_is_blended_like_a_memory_and_learns() -> None:
     read = control.read(features, torch.full((18,), 0.5))
     read.features.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in control.block.parameters())
-    pending = control.pending([read], [torch.ones(18, dtype=torch.bool)])
-    assert [term.item() for term in control.losses(pending)] == [0, 0]
     assert control.seeded
+    assert not isinstance(control, ContextMemory)  # it has nothing to seed, to write or to compare
+    assert control.report() == {}
     assert not set(control.state_dict()) & {"anchors", "contexts", "mass"}
 
 

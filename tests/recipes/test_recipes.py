@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.recipes import load_recipe, recipe_names
-from cicm.recipes.strict import from_plain, to_plain
-from cicm.recipes.toml import dumps
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +46,7 @@ def test_every_recipe_resolves_builds_tiny_and_takes_one_step(name: str, photos:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_resolved_recipe_is_a_recipe_that_resolves_to_itself(name: str, tmp_path: Path):
-    recipe = load_recipe(name, ["training.lr=1e-5", 'data.match=["a\\"b*", "ü"]'])
+    recipe = load_recipe(name, {"training.lr": 1e-5, "data.match": ['a"b*', "ü"]})
     path = tmp_path / "resolved.toml"
     path.write_text(recipe.to_toml(), encoding="utf-8")
     assert load_recipe(str(path)) == recipe
@@ -121,62 +115,8 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="UTF-8"):
         load_recipe(str(tmp_path / "binary.toml"))
     (tmp_path / "large.toml").write_bytes(b"#" * (2 << 20))
-    with pytest.raises(InputError, match="no recipe"):
+    with pytest.raises(InputError, match="larger than"):
         load_recipe(str(tmp_path / "large.toml"))
-
-
-@dataclass(frozen=True)
-class Inner:
-    size: int = 1
-    kind: Literal["a", "b"] = "a"
-
-
-@dataclass(frozen=True)
-class Outer:
-    inner: Inner = field(default_factory=Inner)
-    table: dict[str, Inner] = field(default_factory=dict)
-    pair: tuple[float, float] = (0.0, 1.0)
-    names: tuple[str, ...] = ()
-    maybe: int | None = None
-    flag: bool = False
-
-
-def test_the_strict_loader_converts_what_toml_gives():
-    plain = {"inner": {"size": 3}, "table": {"x": {"kind": "b"}}, "pair": [1, 2.5], "names": ["a"], "maybe": 4}
-    assert from_plain(Outer, plain) == Outer(Inner(3), {"x": Inner(kind="b")}, (1.0, 2.5), ("a",), 4)
-    assert from_plain(Outer, to_plain(Outer())) == Outer()
-
-
-@pytest.mark.parametrize(
-    "plain",
-    [
-        {"flag": 1}, {"inner": 3}, {"inner": {"size": 1.0}}, {"inner": {"size": True}}, {"inner": {"kind": "c"}},
-        {"names": "ab"}, {"names": [1]}, {"pair": [1.0]}, {"table": []}, {"maybe": "x"}, {"fla": True},
-    ],
-)  # fmt: skip
-def test_the_strict_loader_refuses_other_types(plain):
-    with pytest.raises(InputError):
-        from_plain(Outer, plain)
-
-
-WHOLE = st.integers(-(2**63), 2**63 - 1)  # what TOML promises
-PLAIN = st.recursive(
-    st.booleans() | WHOLE | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.dictionaries(st.text(max_size=6), PLAIN | st.lists(st.integers() | st.text(max_size=3), max_size=3), max_size=4)
-)
-def test_toml_written_is_toml_read(plain):
-    plain = {
-        k: v if not isinstance(v, list) else [x for x in v if isinstance(x, str) or abs(x) < 2**60]
-        for k, v in plain.items()
-    }
-    assert tomllib.loads(dumps(plain)) == plain
 
 
 def test_the_command_lists_and_shows(capsys):

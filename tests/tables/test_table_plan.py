@@ -10,7 +10,7 @@ from cicm.assembly import build
 from cicm.conventions import InputError
 from cicm.recipes import load_recipe
 from cicm.tables import Series, load_table, table_names
-from cicm.tables.plan import OURS, PRINTED, Table, spelled
+from cicm.tables.plan import OURS, PRINTED, Table
 from cicm.tables.series import key_of, with_root
 
 SCALES = ["small", "paper"]
@@ -28,7 +28,7 @@ def test_every_row_resolves_or_says_why_not(name: str, scale: str) -> None:
         assert recipe.training.seed == 0
         assert recipe.name.endswith(f".{job.data}")
         for key, value in job.row.set.items():  # what the row changes is what is trained
-            place = load_recipe(job.recipe.name.rpartition(".")[0], [*spelled({key: value})])
+            place = load_recipe(job.recipe.name.rpartition(".")[0], {key: value})
             assert _at(recipe, key) == _at(place, key) == (value if value != {} else _at(recipe, key)), key
 
 
@@ -70,8 +70,8 @@ def test_the_same_run_has_the_same_key_in_every_table_and_no_other_has_it() -> N
 
 def test_a_key_leaves_out_the_seed_and_what_changes_no_number() -> None:
     a = load_recipe("unet-cicm-toy")
-    assert key_of(a) == key_of(load_recipe("unet-cicm-toy", ["training.seed=3", "training.log_every_steps=1"]))
-    assert key_of(a) != key_of(load_recipe("unet-cicm-toy", ["model.memories.bottom.sets=5"]))
+    assert key_of(a) == key_of(load_recipe("unet-cicm-toy", {"training.seed": 3, "training.log_every_steps": 1}))
+    assert key_of(a) != key_of(load_recipe("unet-cicm-toy", {"model.memories.bottom.sets": 5}))
 
 
 def test_a_key_does_not_change_when_the_code_learns_a_new_one(monkeypatch) -> None:
@@ -91,8 +91,9 @@ def test_a_key_does_not_change_when_the_code_learns_a_new_one(monkeypatch) -> No
 
 
 def test_an_empty_section_or_memory_is_not_the_same_as_none() -> None:
-    changes = [[], ["objective.rfr={}"], ["objective.misf={}"], ["model.memories={}"], ["model.memories.down3={}"]]
-    assert len({key_of(load_recipe("unet-cicm-toy", words)) for words in changes}) == len(changes)
+    places = ["objective.rfr", "objective.misf", "model.memories", "model.memories.down3"]
+    changes: list[dict] = [{}, *({place: {}} for place in places)]
+    assert len({key_of(load_recipe("unet-cicm-toy", change)) for change in changes}) == len(changes)
 
 
 def test_all_rows_come_with_the_first_seed_first(series: Series) -> None:

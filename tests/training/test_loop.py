@@ -22,11 +22,8 @@ from .test_resume import CHANGES, command, without_speed
 
 
 def a_run(photos: Path, **changes: object) -> Run:
-    import json
-
-    sets = [f"{key}={json.dumps(value)}" for key, value in (CHANGES | changes).items()]
-    data = [f"data.train='{photos}/train'", f"data.val='{photos}/val'"]
-    config = load_recipe("unet-cicm-toy", [*data, *sets])
+    data = {f"data.{part}": str(photos / part) for part in ("train", "val")}
+    config = load_recipe("unet-cicm-toy", data | CHANGES | changes)
     return new_run(config, engine(config, "cpu", 1))
 
 

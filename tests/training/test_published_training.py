@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cicm.assembly import ModelConfig, build
+from cicm.cli.changes import parse_changes
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.metrics import published as registry
@@ -97,7 +98,7 @@ def test_a_missing_file_says_how_to_get_it_and_how_to_do_without(nowhere: Path) 
     assert "`cicm weights fetch vgg19`" in told
     without = [part for part in told.rstrip(".").split() if part.startswith("objective.")]
     assert without == ["objective.misf.perceptual=0", "objective.misf.style=0"]
-    recipe = load_recipe("misf-places2", without)
+    recipe = load_recipe("misf-places2", parse_changes(without))
     assert load_features(recipe.objective, torch.device("cpu"), torch.float32) == {}
 
 
@@ -342,9 +343,9 @@ def test_a_run_leaves_its_frozen_parameters_alone(photos: Path, tmp_path: Path) 
 def tiny(name: str) -> Recipe:
     """The recipe on a small network, without the terms that need weights from outside."""
     recipe = load_recipe(name)
-    gone = [f"objective.{term}=0" for section in recipe.objective.sections for term in section.needs_features()]
+    gone = {f"objective.{term}": 0 for section in recipe.objective.sections for term in section.needs_features()}
     width = 8 if recipe.model.network == "rfr" else 4
-    return load_recipe(name, [f"model.options.width={width}", "training.init=", *gone])
+    return load_recipe(name, {"model.options.width": width, "training.init": "", **gone})
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.endswith("-wo-vgg")])

@@ -19,9 +19,9 @@ from cicm.assembly.inpainter import MemoryInpainter
 from cicm.assembly.model import ModelConfig
 from cicm.assembly.weights import UNUSABLE, read_header
 from cicm.conventions import InputError
-from cicm.memory import ContextMemory, MemoryConfig
+from cicm.files import check_readable
+from cicm.memory import KINDS, ContextMemory, MemoryConfig
 from cicm.memory.state import MemoryState
-from cicm.photos.photo import check_readable
 
 FORMAT = "cicm-album-1"
 MAX_BYTES = 2**30
@@ -221,7 +221,7 @@ def _pages(tensors: dict[str, Tensor], configs: Mapping[str, MemoryConfig]) -> d
                 raise ValueError(f"{site}/{name} is {tuple(tensor.shape)} {tensor.dtype}")
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"{site}/{name} holds values that are not finite")
-        if config.kind != "memory" or bool((own["mass"] < 0).any()) or not bool(own["mass"].sum() > 0):
+        if not KINDS[config.kind].writes or bool((own["mass"] < 0).any()) or not bool(own["mass"].sum() > 0):
             raise ValueError(f"{site} holds nothing")
         pages[site] = Page(config, MemoryState(*(own[name] for name in STATE)))
     return pages

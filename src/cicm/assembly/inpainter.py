@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.memory import ContextMemory, MemoryRead
+from cicm.memory import ContextSource, MemoryRead
 from cicm.memory.visit import look_up
 from cicm.networks import InpaintingNetwork, Prediction
 from cicm.ops import composite
@@ -52,7 +52,7 @@ class MemoryInpainter(nn.Module):
         (torch.Size([1, 3, 32, 32]), 1)
     """
 
-    def __init__(self, network: InpaintingNetwork, memories: Mapping[str, ContextMemory] | None = None) -> None:
+    def __init__(self, network: InpaintingNetwork, memories: Mapping[str, ContextSource] | None = None) -> None:
         super().__init__()
         for name, memory in (memories or {}).items():
             site = network.site(name)

@@ -17,7 +17,7 @@ from cicm import memory as memories_room
 from cicm.attach.foreign import Place, channels_of, channels_seen, check_known, module_at
 from cicm.attach.recording import Forward, Reader, Tape, detached, key_of
 from cicm.conventions import InputError, check_hole, describe
-from cicm.memory import ContextMemory, MemoryConfig, MemoryRead
+from cicm.memory import ContextMemory, ContextSource, MemoryConfig, MemoryRead
 from cicm.memory.rules import Reduce, alone
 from cicm.memory.seeding import MOST_REGIONS, generator_for, thinned
 from cicm.memory.terms import ratio_term, similarity_terms
@@ -32,7 +32,7 @@ MOST_FORWARDS = 256
 
 def attach(
     network: nn.Module,
-    memories: str | Sequence[str] | Mapping[str, MemoryConfig | ContextMemory],
+    memories: str | Sequence[str] | Mapping[str, MemoryConfig | ContextSource],
     *,
     take: Mapping[str, Place] | None = None,
     channels: Mapping[str, int] | None = None,
@@ -84,12 +84,12 @@ def attach(
         for path in given or {}:
             check_known(path, list(memories), f"{name} names")
     known = dict(channels or {})
-    wanted = [p for p, c in memories.items() if not isinstance(c, ContextMemory) and p not in known]
+    wanted = [p for p, c in memories.items() if not isinstance(c, ContextSource) and p not in known]
     if example is not None and wanted:
         known |= channels_seen(network, {path: modules[path] for path in wanted}, take or {}, example)
     made = {}
     for path, config in memories.items():
-        if isinstance(config, ContextMemory):
+        if isinstance(config, ContextSource):
             made[path] = config
             continue
         weight = next((p for m in (modules[path], network) for p in m.parameters()), torch.zeros(()))
@@ -122,7 +122,7 @@ class Attached(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        memories: Mapping[str, ContextMemory],
+        memories: Mapping[str, ContextSource],
         *,
         take: Mapping[str, Place] | None = None,
         seed_after: int | None = 0,
@@ -256,6 +256,8 @@ class Attached(nn.Module):
                 if not reads:
                     continue
                 regions = torch.cat([r.regions[c] for r, c in zip(reads, complete, strict=True)]).detach()
+                if not isinstance(memory, ContextMemory) or not memory.writes:
+                    continue
                 if not memory.seeded:
                     self._gather(path, place, memory, regions)
                     continue
@@ -307,20 +309,21 @@ class Attached(nn.Module):
         for place, (path, memory) in enumerate(self._named()):
             if not found[path]:
                 raise InputError(f"no forward with a hole reached {path!r} while seeding; see attached.seed_'s help.")
-            regions = thinned(torch.cat(found[path]))
-            memory.seed_(regions, generator_for(self._seed, self._commits, place))
+            if isinstance(memory, ContextMemory):
+                regions = thinned(torch.cat(found[path]))
+                memory.seed_(regions, generator_for(self._seed, self._commits, place))
         self._gathered.clear()
 
     # What it holds ----------------------------------------------------------------------------------------------------
 
-    def memory(self, path: str) -> ContextMemory:
+    def memory(self, path: str) -> ContextSource:
         """The memory behind the module of that path.
 
         Raises:
             InputError: there is none; the message names the nearest.
         """
         check_known(path, list(self.paths), "there is no memory at")
-        return cast(ContextMemory, self.memories[key_of(path)])
+        return cast(ContextSource, self.memories[key_of(path)])
 
     def report(self) -> dict[str, dict[str, float]]:
         """Path -> plain numbers about the memory there, for a log."""
@@ -338,8 +341,8 @@ class Attached(nn.Module):
     def extra_repr(self) -> str:
         return f"memories behind {', '.join(self.paths)}"
 
-    def _named(self) -> list[tuple[str, ContextMemory]]:
-        return [(path, cast(ContextMemory, self.memories[key_of(path)])) for path in self.paths]
+    def _named(self) -> list[tuple[str, ContextSource]]:
+        return [(path, cast(ContextSource, self.memories[key_of(path)])) for path in self.paths]
 
     # Behind the verbs -------------------------------------------------------------------------------------------------
 

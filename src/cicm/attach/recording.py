@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cicm.attach.foreign import Place, map_in, put
 from cicm.conventions import InputError, describe
-from cicm.memory import ContextMemory, MemoryRead
+from cicm.memory import ContextSource, MemoryRead
 from cicm.memory.visit import look_up, needs_hole
 from cicm.ops import missing_share
 
@@ -73,7 +73,7 @@ class Reader:
         self.path, self.memories, self.tape, self.take = path, memories, tape, take
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        memory = cast(ContextMemory, self.memories[key_of(self.path)])
+        memory = cast(ContextSource, self.memories[key_of(self.path)])
         place, features = map_in(output, self.take, self.path)
         if features.shape[1] != memory.channels:
             raise InputError(
@@ -101,7 +101,7 @@ class Reader:
             found = torch.empty_like(features).copy_(found)
         return put(output, place, found)
 
-    def _hole(self, memory: ContextMemory, again: bool) -> Tensor | None:
+    def _hole(self, memory: ContextSource, again: bool) -> Tensor | None:
         if self.tape.now is not None:
             return self.tape.now.hole
         if needs_hole(memory) and again:

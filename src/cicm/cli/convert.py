@@ -85,12 +85,12 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--to original takes one weights file; got {len(options.files)}.")
 
     from cicm.assembly.conversion import convert, restore
-    from cicm.recipes.recipe import parse_change
+    from cicm.cli.changes import parse_value
 
     if back:
         done = restore(options.network, options.files[0], options.output, overwrite=options.overwrite)
     else:
-        given = {key: parse_change(f"x={value}")["x"] for key, value in _pairs("--option", options.option).items()}
+        given = {key: parse_value(value) for key, value in _pairs("--option", options.option).items()}
         done = convert(
             options.network, options.files, options.output, parts=parts, options=given, overwrite=options.overwrite
         )

@@ -38,7 +38,8 @@ def usage() -> str:
         "Fill holes in photographs with the help of a memory learned across many images.\n\n"
         f"verbs:\n{verbs}\n\n"
         "  cicm VERB --help    what a verb takes\n"
-        "  cicm --version      the version\n\n"
+        "  cicm --version      the version\n"
+        "  cicm --completion bash    a script for the Tab key; also zsh and tcsh\n\n"
         "example:\n  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg    (white in the mask = fill)\n"
     )
 
@@ -52,11 +53,28 @@ def run(argv: Sequence[str]) -> int:
         print(f"cicm {__version__}")
         return 0
     verb, *rest = argv
+    if verb == "--completion":
+        from cicm.cli.completion import script
+
+        print(script(rest[0] if rest else "", VERBS))
+        return 0
+    if verb == "run":
+        raise InputError(
+            "cicm has no verb 'run' (IOPaint has). Use cicm inpaint PHOTO --mask MASK -o OUTPUT for photos and "
+            "folders, or cicm serve for the page."
+        )
     if verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}."
         raise InputError(f"unknown verb {verb!r}; {hint} See cicm --help.")
-    return import_module(f"cicm.cli.{verb}").main(rest)
+    try:
+        return import_module(f"cicm.cli.{verb}").main(rest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "torch":
+            raise
+        raise InputError(
+            f"cicm {verb} needs PyTorch, which is not installed. Run: pip install torch, or see pytorch.org for a GPU."
+        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
+from cicm.cli.changes import parse_changes
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     from cicm.recipes import about, load_recipe, recipe_names
 
     if options.action == "show":
-        print(load_recipe(options.recipe, options.set).to_toml(), end="")
+        print(load_recipe(options.recipe, parse_changes(options.set)).to_toml(), end="")
         return 0
     width = max(map(len, recipe_names()))
     for name in recipe_names():

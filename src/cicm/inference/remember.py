@@ -24,7 +24,7 @@ from cicm.memory import ContextMemory, MemoryConfig, MemoryRead, MemoryState, in
 from cicm.memory.rules import settle
 from cicm.memory.seeding import MOST_REGIONS, from_regions, generator_for, thinned
 from cicm.memory.visit import look_up
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 from cicm.photos.photo import read_image
 
 Progress = Callable[[int, int], None]
@@ -330,8 +330,7 @@ def _memories(model: MemoryInpainter) -> dict[str, ContextMemory]:
     Raises:
         InputError: there is none.
     """
-    found = {name: memory for name, memory in model.memories.items() if isinstance(memory, ContextMemory)}
-    stored = {name: memory for name, memory in found.items() if memory.config.kind == "memory"}
+    stored = {n: m for n, m in model.memories.items() if isinstance(m, ContextMemory) and m.writes}
     if not stored:
         raise InputError(
             "this model has no memory to write to; it is a network alone, or a control that stores nothing. "

@@ -1,18 +1,41 @@
-"""What a memory must beat: as many parameters without a memory."""
+"""What a memory must beat, as many parameters without a memory; and the class that each kind means."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cicm.memory.module import ContextMemory, WithoutMemory
+from cicm.memory.module import ContextMemory
 from cicm.memory.single_image import SingleImageContext
-from cicm.memory.state import MemoryConfig, MemoryRead
+from cicm.memory.source import ContextSource
+from cicm.memory.state import Kind, MemoryConfig, MemoryRead, MemoryState
 from cicm.ops import as_regions
 
 
-class ConvolutionControl(WithoutMemory):
+class LearnedTable(ContextMemory):
+    """A table of the size of a memory: read like one, learned by gradient, never written."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("table",)
+    writes = False
+
+    def _hold(self) -> None:
+        super()._hold()
+        for name in ("anchors", "contexts"):
+            held = getattr(self, name)
+            delattr(self, name)
+            setattr(self, name, nn.Parameter(held))
+
+    def commit(self, state: MemoryState) -> None:
+        """Nothing to store: the optimizer moves it."""
+
+    def _readable(self) -> MemoryState:
+        return self.state
+
+
+class ConvolutionControl(ContextSource):
     """A residual block of two 1x1 convolutions with as many parameters as a memory has numbers.
 
     It sits where the memory would, is blended by the same ratio head, and remembers nothing: what it gains is what
@@ -22,6 +45,8 @@ class ConvolutionControl(WithoutMemory):
         channels: C.
         config: of the memory it stands in for; its hidden width follows from L, K and C.
     """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("convolution",)
 
     def __init__(self, channels: int, config: MemoryConfig) -> None:
         super().__init__(channels, config)
@@ -50,8 +75,12 @@ class ConvolutionControl(WithoutMemory):
         )
 
 
-def create(channels: int, config: MemoryConfig) -> ContextMemory:
+KINDS: dict[str, type[ContextSource]] = {
+    kind: made for made in (ContextMemory, LearnedTable, ConvolutionControl, SingleImageContext) for kind in made.kinds
+}
+"""`MemoryConfig.kind` -> the class that it means. What a kind can do is asked of the class."""
+
+
+def create(channels: int, config: MemoryConfig) -> ContextSource:
     """The memory, the control or the single image's context that a configuration asks for."""
-    if config.kind == "convolution":
-        return ConvolutionControl(channels, config)
-    return (SingleImageContext if config.kind in ("kmeans", "ruc") else ContextMemory)(channels, config)
+    return KINDS[config.kind](channels, config)

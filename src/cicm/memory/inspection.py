@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cicm.conventions import InputError
 from cicm.memory.module import ContextMemory
 from cicm.memory.seeding import starved
+from cicm.memory.source import ContextSource
 from cicm.ops.similarity import compared
 
 Box = tuple[int, int, int, int]
@@ -87,8 +88,8 @@ class Inspection:
             "sets": self.usage.shape[0],
             "contexts": self.usage.shape[1],
             "channels": self.channels,
-            "sets_in_use": int((~self.starved_sets).sum()),
-            "contexts_in_use": int(self.in_use.sum()),
+            "sets_in_use": int((~self.starved_sets).sum()) if self.seeded else 0,
+            "contexts_in_use": int(self.in_use.sum()) if self.seeded else 0,
             "largest_set": float(self.per_set.max()),
             "norm": float(self.context_norms.mean()),
             "within": float(pairs.mean()) if pairs.size else None,
@@ -111,7 +112,7 @@ class Inspection:
 
 
 @torch.no_grad()
-def look_inside(memory: ContextMemory) -> Inspection:
+def look_inside(memory: ContextSource) -> Inspection:
     """Usage, norms and similarities of what a memory holds; changes nothing.
 
     Raises:
@@ -126,7 +127,7 @@ def look_inside(memory: ContextMemory) -> Inspection:
         ((2, 3), (2, 2), (2, 3, 3))
     """
     config = memory.config
-    if config.kind not in ("memory", "table"):
+    if not isinstance(memory, ContextMemory):
         raise InputError(f"{config.kind!r} stands in for a memory and stores nothing; there is nothing to look into.")
     state = memory.state.detached()
     dead, weak = starved(state)

@@ -3,67 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from cicm.conventions import InputError
+from cicm.conventions import InputError, describe
 from cicm.memory import losses, rules, seeding
-from cicm.memory.state import MemoryConfig, MemoryRead, MemoryState, blank
+from cicm.memory.source import ContextSource
+from cicm.memory.state import Kind, MemoryConfig, MemoryRead, MemoryState, blank
 from cicm.ops import as_map, as_regions
 
 
-class ContextMemory(nn.Module):
+class ContextMemory(ContextSource):
     """Cross-image context memory for one site of a network (section 4 of the paper).
 
-    A forward reads and changes nothing; a training step asks for the `pending` state, takes its losses from it, and
-    stores it once with `commit`. Works on any (B, C, h, w) map; only C and the configuration fix its size.
+    Seed it once from features of several images. Then a forward reads and changes nothing; a training step asks for the
+    `pending` state, takes its losses from it, and stores it once with `commit`. Works on any (B, C, h, w) map; only C
+    and the configuration fix its size.
 
     Args:
         channels: C of the site.
         config: see `MemoryConfig`.
 
-    Until it is seeded the memory is the exact identity.
+    Until it is seeded the memory is the exact identity, and `commit` refuses.
 
     Example:
         >>> memory = ContextMemory(4, MemoryConfig(sets=2, contexts=3))
-        >>> features = torch.rand(1, 4, 2, 2)
+        >>> features = torch.rand(8, 4, 2, 2, generator=torch.Generator().manual_seed(0))
         >>> torch.equal(memory.read(features).features, features)
         True
-        >>> memory.seed_(torch.rand(20, 4), torch.Generator().manual_seed(0))
-        >>> memory.read(features).weights.shape
-        torch.Size([4, 3])
+        >>> memory.seed_(features, torch.Generator().manual_seed(0))      # once, from features of several images
+        >>> read = memory.read(features)                                  # in every forward
+        >>> torch.equal(read.features, features), read.weights.shape
+        (False, torch.Size([32, 3]))
+        >>> complete = torch.ones(32, dtype=torch.bool)                   # no cell has a missing pixel
+        >>> state = memory.pending([read], [complete])                    # in every step: take Eq. 8 from it
+        >>> inter, intra = memory.losses(state)
+        >>> memory.commit(state)                                          # once per optimizer step
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("memory",)
     has_sets = True
-    """Whether Eq. 8 has something to compare."""
-    needs_complete = False
-    """Whether `read` asks which regions are complete."""
+    writes = True
 
     anchors: Tensor
     contexts: Tensor
     mass: Tensor
-    filled: Tensor
 
     def __init__(self, channels: int, config: MemoryConfig | None = None) -> None:
-        super().__init__()
-        if channels < 1:
-            raise InputError(f"channels must be at least 1; got {channels}.")
-        self.channels = channels
-        self.config = config = config or MemoryConfig()
-        state = blank(config, channels)
-        if config.kind == "table":
-            self.anchors = nn.Parameter(state.anchors)
-            self.contexts = nn.Parameter(state.contexts)
-        else:
-            self.register_buffer("anchors", state.anchors)
-            self.register_buffer("contexts", state.contexts)
-        self.register_buffer("mass", state.weight())
-        self.register_buffer("filled", torch.tensor(0.0 if config.initial == "data" else 1.0))
-        self.ratio_head = nn.Conv2d(channels, 1, config.ratio_kernel, padding=config.ratio_kernel // 2)
-        nn.init.zeros_(self.ratio_head.weight)
-        nn.init.constant_(self.ratio_head.bias, config.ratio_bias)  # type: ignore[arg-type]
+        super().__init__(channels, config)
+        if self.config.initial == "data":
+            self.filled.fill_(0.0)
+
+    def _hold(self) -> None:
+        state = blank(self.config, self.channels)
+        for name, tensor in zip(("anchors", "contexts", "mass"), (*state[:2], state.weight()), strict=True):
+            self.register_buffer(name, tensor)
 
     # What it holds ----------------------------------------------------------------------------------------------------
 
@@ -72,22 +69,19 @@ class ContextMemory(nn.Module):
         """The stored state; its tensors are the memory's own."""
         return MemoryState(self.anchors, self.contexts, self.mass)
 
-    @property
-    def seeded(self) -> bool:
-        """False until `seed_`, unless the configuration starts from random vectors or zeros."""
-        return bool(self.filled > 0)
-
     @torch.no_grad()
-    def seed_(self, regions: Float[Tensor, "N C"], generator: torch.Generator) -> None:
+    def seed_(self, regions: Float[Tensor, "N C"] | Float[Tensor, "B C h w"], generator: torch.Generator) -> None:
         """Fill the memory from complete regions of several images.
 
         Args:
-            regions: (N, C); a few times L * K of them.
+            regions: (N, C), a few times L * K of them; or whole maps (B, C, h, w) of images without holes.
             generator: on the CPU; the same one gives the same memory, on every rank.
 
         Raises:
             InputError: no region, another number of channels, or values that are not finite.
         """
+        if regions.ndim == 4:
+            regions = as_regions(regions)
         self._check(regions)
         shape = self.config.sets, self.config.contexts
         self._store(seeding.from_regions(regions.float(), *shape, generator, self.config.similarity))
@@ -96,7 +90,7 @@ class ContextMemory(nn.Module):
     @torch.no_grad()
     def reseed_(self, regions: Float[Tensor, "N C"], generator: torch.Generator) -> int:
         """Give sets and contexts that starve new content from complete regions; returns how many contexts changed."""
-        if self.config.kind != "memory":
+        if not self.writes:
             return 0
         self._check(regions)
         if not torch.isfinite(regions).all():
@@ -113,18 +107,8 @@ class ContextMemory(nn.Module):
         ratio: Float[Tensor, " N"] | None = None,
         complete: Bool[Tensor, " N"] | None = None,
     ) -> MemoryRead:
-        """Find each region's context and blend it in (Eq. 1 and 4); changes nothing.
-
-        Args:
-            features: (B, C, h, w), any floating dtype.
-            ratio: (N,), used in place of the estimate; needed when the configuration says `ratio = "true"`.
-            complete: (N,), regions that no missing pixel touches; only contexts of a single image look at it.
-
-        Raises:
-            InputError: another number of channels, or no ratio where one is needed.
-        """
-        if features.shape[1] != self.channels:
-            raise InputError(f"this memory is for {self.channels} channels; got features with {features.shape[1]}.")
+        """Find each region's context and blend it in (Eq. 1 and 4); see `ContextSource.read`."""
+        self._check_map(features)
         # float32: half precision flips the argmax of close anchors and flattens the softmax
         with torch.autocast(features.device.type, enabled=False):
             wide = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
@@ -139,10 +123,6 @@ class ContextMemory(nn.Module):
             # An empty memory has nothing to offer: `filled` is 0 or 1, and no branch, so that graphs stay whole.
             blended = torch.where(self.filled > 0, blended, regions)
         return MemoryRead(as_map(blended, features).to(features.dtype), regions, sets, weights, context, share)
-
-    def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-        """The augmented features alone, for a `Sequential` and for export."""
-        return self.read(features).features
 
     def pending(
         self,
@@ -160,10 +140,19 @@ class ContextMemory(nn.Module):
 
         Returns:
             the state to take Eq. 8 from, and to `commit`. Equal to the stored one if no region is complete.
+
+        Raises:
+            InputError: `complete` does not fit the reads.
         """
         if len(reads) != len(complete):
             raise InputError(f"each read needs its complete regions; got {len(reads)} and {len(complete)}.")
-        if self.config.kind != "memory" or not reads:
+        for read, known in zip(reads, complete, strict=True):
+            if known.dtype != torch.bool or known.shape != read.sets.shape:
+                raise InputError(
+                    f"complete must be (N,) bool with one value for each region of its read, here "
+                    f"({len(read.sets)},); got {describe(known)}. Make it with cicm.ops.complete_cells(missing share)."
+                )
+        if not self.writes or not reads:
             return self.state
         regions = torch.cat([r.regions for r in reads])
         given = rules.keep_top(torch.cat([r.weights for r in reads]), self.config.write_top)
@@ -182,15 +171,24 @@ class ContextMemory(nn.Module):
 
     @torch.no_grad()
     def commit(self, state: MemoryState) -> None:
-        """Store what was pending: once per optimizer step. A table that is learned by gradient stays as it is."""
-        if self.config.kind == "memory":
-            self._store(state)
+        """Store what was pending: once per optimizer step.
+
+        Raises:
+            InputError: the memory is empty, so that it would go on giving back what it reads.
+        """
+        if not self.seeded:
+            raise InputError(
+                "this memory is empty, so that it gives back the features it reads. Fill it once, before "
+                "training: memory.seed_(features, generator), with features (B, C, h, w) of several images without "
+                "holes, and a torch.Generator."
+            )
+        self._store(state)
 
     # Eq. 8 and a look inside ------------------------------------------------------------------------------------------
 
     def losses(self, state: MemoryState, *, printed: bool = False) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Inter-set and intra-set similarity of a (pending) state (Eq. 8), in this memory's own similarity."""
-        center = state.center().detach()
+        center = state.center()  # in the graph: the features move it too
         look = {"kind": self.config.similarity, "center": center, "printed": printed}
         with torch.autocast(state.anchors.device.type, enabled=False):  # two digits are not enough for a weight of 20
             return losses.inter_set(state.anchors, **look), losses.intra_set(state, **look)  # type: ignore[arg-type]
@@ -200,9 +198,12 @@ class ContextMemory(nn.Module):
         """Plain numbers about the memory, for a log: usage, starvation, norms, similarity within and between sets.
 
         Returns:
-            `sets_used` and `contexts_used` (not starving), `largest_set` (share of all mass), `norm`,
-            `within` (mean similarity of different contexts of one set), `between` (of different anchors).
+            `seeded` (0 or 1), and nothing else while it is 0; `sets_used` and `contexts_used` (not starving),
+            `largest_set` (share of all mass), `norm`, `within` (mean similarity of different contexts of one set),
+            `between` (of different anchors).
         """
+        if not self.seeded:
+            return {"seeded": 0.0}
         state = self.state
         dead, weak = seeding.starved(state)
         per_set = state.weight().sum(1)
@@ -214,6 +215,7 @@ class ContextMemory(nn.Module):
         within = (off / max(1, count * (count - 1))).mean() if count > 1 else torch.tensor(1.0)
         used = (~weak & ~dead[:, None]).sum()
         return {
+            "seeded": 1.0,
             "sets_used": float((~dead).sum()),
             "contexts_used": float(used),
             "largest_set": float(per_set.max() / per_set.sum().clamp_min(1e-12)),
@@ -222,25 +224,16 @@ class ContextMemory(nn.Module):
             "between": float(losses.inter_set(state.anchors, kind=self.config.similarity, center=center)),
         }
 
-    def extra_repr(self) -> str:
-        c = self.config
-        return f"channels={self.channels}, sets={c.sets}, contexts={c.contexts}, kind={c.kind}"
-
     def _frame(self, dtype: torch.dtype) -> tuple[MemoryState, dict]:
         """The state to read from, in the regions' dtype, and the arguments that say how to compare with it."""
-        state = self.state if self.config.kind == "table" else self.state.detached()
+        state = self._readable()
         state = MemoryState(*(t.to(dtype) for t in state))  # type: ignore[union-attr]
         center = state.center().detach() if self.config.similarity == "centred" else None
         return state, {"kind": self.config.similarity, "center": center}
 
-    def _ratio(self, features: Tensor, given: Tensor | None) -> Tensor:
-        if self.config.ratio == "full":
-            return features.new_ones(features.shape[0] * features.shape[2] * features.shape[3])
-        if given is not None:
-            return given.to(features.dtype)
-        if self.config.ratio == "true":
-            raise InputError("ratio = 'true' needs the missing share of each region; pass read(features, ratio=...).")
-        return self.ratio_head(features.to(self.ratio_head.weight.dtype)).sigmoid().reshape(-1).to(features.dtype)
+    def _readable(self) -> MemoryState:
+        """The stored state as a read sees it; a memory has no gradient."""
+        return self.state.detached()
 
     def _check(self, regions: Tensor) -> None:
         if regions.ndim != 2 or regions.shape[1] != self.channels:
@@ -250,21 +243,3 @@ class ContextMemory(nn.Module):
         self.anchors.copy_(state.anchors)
         self.contexts.copy_(state.contexts)
         self.mass.copy_(state.weight())
-
-
-class WithoutMemory(ContextMemory):
-    """Sits where a memory would and remembers nothing: base of what a memory is compared with."""
-
-    has_sets = False
-
-    def __init__(self, channels: int, config: MemoryConfig) -> None:
-        super().__init__(channels, config)
-        for name in ("anchors", "contexts", "mass"):  # nothing is stored, so nothing is saved
-            self.register_buffer(name, getattr(self, name)[:1], persistent=False)
-        self.filled.fill_(1.0)
-
-    def seed_(self, regions: Tensor, generator: torch.Generator) -> None:
-        """Nothing to seed."""
-
-    def report(self) -> dict[str, float]:
-        return {}

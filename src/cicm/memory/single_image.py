@@ -12,15 +12,17 @@ softmax runs over everything; "anchor only" is a memory of one context a set tha
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from cicm.conventions import InputError
-from cicm.memory.module import WithoutMemory
 from cicm.memory.rules import augment
-from cicm.memory.state import MemoryRead
+from cicm.memory.source import ContextSource
+from cicm.memory.state import Kind, MemoryRead
 from cicm.ops import as_map
 
 ITERATIONS = 10
@@ -200,7 +202,7 @@ def _vote(units: Tensor, valid: Tensor, labels: Tensor, most: int) -> Tensor:
 # The module -----------------------------------------------------------------------------------------------------------
 
 
-class SingleImageContext(WithoutMemory):
+class SingleImageContext(ContextSource):
     """Sits where a memory would and remembers nothing: its contexts are complete regions of the same image.
 
     Args:
@@ -209,6 +211,7 @@ class SingleImageContext(WithoutMemory):
             `blend` and `ratio` mean what they mean for a memory, centred around the image's complete regions.
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("kmeans", "ruc")
     needs_complete = True
 
     def read(
@@ -222,8 +225,7 @@ class SingleImageContext(WithoutMemory):
         Raises:
             InputError: no `complete`, or another number of channels.
         """
-        if features.shape[1] != self.channels:
-            raise InputError(f"this memory is for {self.channels} channels; got features with {features.shape[1]}.")
+        self._check_map(features)
         if complete is None:
             raise InputError(f"{self.config.kind} clusters the complete regions; pass read(features, complete=...).")
         with torch.autocast(features.device.type, enabled=False):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cicm.memory import ContextMemory, MemoryRead, MemoryState, ratio_error
+from cicm.memory import ContextMemory, ContextSource, MemoryRead, MemoryState, ratio_error
 from cicm.memory.rules import Reduce, alone
 
 
@@ -34,7 +34,7 @@ def ratio_term(
 
 
 def similarity_terms(
-    memories: Mapping[str, ContextMemory],
+    memories: Mapping[str, ContextSource],
     reads: Mapping[str, Sequence[MemoryRead]],
     complete: Mapping[str, Sequence[Tensor]],
     reduce: Reduce = alone,
@@ -52,12 +52,11 @@ def similarity_terms(
     states: dict[str, MemoryState] = {}
     inter, intra = [], []
     for site, memory in memories.items():
-        if not memory.seeded:  # it offers nothing yet, and what would be injected into nothing says nothing
-            continue
+        if not isinstance(memory, ContextMemory) or not memory.seeded:
+            continue  # an empty one offers nothing yet, and what would be injected into nothing says nothing
         states[site] = memory.pending(reads[site], complete[site], reduce)
-        if memory.has_sets:
-            between, within = memory.losses(states[site], printed=printed)
-            inter.append(between)
-            intra.append(within)
+        between, within = memory.losses(states[site], printed=printed)
+        inter.append(between)
+        intra.append(within)
     terms = {"inter": torch.stack(inter).mean(), "intra": torch.stack(intra).mean()} if inter else {}
     return terms, states

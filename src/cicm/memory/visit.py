@@ -5,18 +5,18 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from cicm.memory.module import ContextMemory
+from cicm.memory.source import ContextSource
 from cicm.memory.state import MemoryRead
 from cicm.ops import complete_cells, missing_share
 
 
-def needs_hole(memory: ContextMemory) -> bool:
+def needs_hole(memory: ContextSource) -> bool:
     """Whether a read of this memory looks at the hole."""
     return memory.config.ratio == "true" or memory.needs_complete
 
 
 def look_up(
-    memory: ContextMemory, features: Float[Tensor, "B C h w"], hole: Tensor | None, missing: Tensor | None = None
+    memory: ContextSource, features: Float[Tensor, "B C h w"], hole: Tensor | None, missing: Tensor | None = None
 ) -> MemoryRead:
     """Read a memory and tell it of the hole what it needs to know; `hole` may be None where it `needs_hole` not.
 

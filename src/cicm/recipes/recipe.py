@@ -1,22 +1,19 @@
-"""A named run as data: found by name or path, resolved through `extends`, changed by `--set`, loaded strictly."""
+"""A named run as data: found by name or path, resolved through `extends`, changed key by key, loaded strictly."""
 
 from __future__ import annotations
 
 import difflib
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cicm.conventions import InputError
-from cicm.recipes import toml
-from cicm.recipes.strict import from_plain, to_plain
+from cicm.plain import dump_toml, from_plain, read_toml, to_plain
 from cicm.training.config import RunConfig
 
 FOLDER = Path(__file__).parent / "files"
-_MOST_BYTES = 1 << 20  # a recipe is a page of text
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -36,7 +33,7 @@ class Recipe(RunConfig):
         """The recipe with everything it inherits and every default, as a recipe file that extends nothing."""
         plain = to_plain(self)
         head = {key: plain.pop(key) for key in ("name", "about")}
-        return toml.dumps(head | plain)
+        return dump_toml(head | plain)
 
 
 def recipe_names() -> list[str]:
@@ -49,18 +46,18 @@ def about(name: str) -> str:
     return str(_read(_find(name)).get("about", ""))
 
 
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Find, resolve and check a recipe.
 
     Args:
         name: one of `recipe_names()`, or the path of a .toml file.
-        changes: `key.to.it=value` with a TOML value; a value that is no TOML is taken as a string.
+        changes: dotted key -> value, applied in order; a table is merged key by key, an empty one replaces.
 
     Raises:
         InputError: no such recipe, a chain of `extends` longer than one, an unknown key, a value of another type.
 
     Example:
-        >>> load_recipe("unet-cicm-toy", ["training.steps=7"]).training.steps
+        >>> load_recipe("unet-cicm-toy", {"training.steps": 7}).training.steps
         7
     """
     path = _find(name)
@@ -78,8 +75,10 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
             below = {key: value for key, value in below.items() if key not in ("name", "about")}
             plain = merge(below, plain)
         plain.setdefault("name", path.stem)
-        for change in changes:
-            plain = merge(plain, parse_change(change))
+        for key, value in (changes or {}).items():
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            plain = merge(plain, value)
         recipe = from_plain(Recipe, plain)
     except InputError as error:
         raise InputError(f"recipe {name}: {error}") from error
@@ -102,25 +101,6 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse_change(change: str) -> dict[str, Any]:
-    """`a.b=1` as nested tables.
-
-    Example:
-        >>> parse_change("training.lr=1e-3"), parse_change("data.train=photos/mine")
-        ({'training': {'lr': 0.001}}, {'data': {'train': 'photos/mine'}})
-    """
-    key, equals, value = change.partition("=")
-    if not equals or not key.strip():
-        raise InputError(f"--set takes key.to.it=value; got {change!r}.")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    for part in reversed(key.strip().split(".")):
-        parsed = {part.strip(): parsed}
-    return parsed  # type: ignore[no-any-return]
-
-
 def _find(name: str, beside: Path | None = None) -> Path:
     if beside is not None and (near := beside.with_name(f"{name}.toml")).is_file():
         return near
@@ -137,9 +117,4 @@ def _find(name: str, beside: Path | None = None) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path} is larger than {_MOST_BYTES} bytes, which is no recipe.")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a recipe: {error}. A recipe is a TOML file in UTF-8.") from error
+    return read_toml(path, "recipe")

@@ -15,7 +15,7 @@ from cicm.evaluation.compare import Comparison, Run, compare
 from cicm.evaluation.protocol import Protocol
 from cicm.evaluation.records import Evaluation, Record
 from cicm.metrics import METRICS
-from cicm.tables.plan import OURS, PRINTED, Part, Row, spelled
+from cicm.tables.plan import OURS, PRINTED, Part, Row
 from cicm.tables.series import Job, Series
 
 UP, DOWN = "↑", "↓"
@@ -139,13 +139,12 @@ class _Ours:
     runs: dict[int, Run]
     paths: dict[int, Path]
     reason: str
-    changes: tuple[str, ...]
 
     @classmethod
     def of(cls, series: Series, part: Part, row: Row, load: Callable[[Path], Evaluation]) -> _Ours:
         jobs, missing = series.jobs([f"{part.title}: {row.label}"])
         if missing:
-            return cls({}, {}, missing[0].reason, ())
+            return cls({}, {}, missing[0].reason)
         paths = series.records(jobs[0])
         runs: dict[int, Run] = {}
         for seed, path in paths.items():
@@ -154,7 +153,7 @@ class _Ours:
                 raise InputError(f"{path} must hold one method at one size, as cicm table run writes it.")
             runs[seed] = evaluation, evaluation.methods[0]
         reason = "" if runs else _why_not(series, jobs)
-        return cls(runs, paths, reason, tuple(spelled(row.set)))
+        return cls(runs, paths, reason)
 
     def measured(self, metric: str, band: str) -> list[Record]:
         """One record for each seed that has a value."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cicm.conventions import BANDS, InputError
+from cicm.plain import from_plain, read_toml
 from cicm.recipes.recipe import merge
-from cicm.recipes.strict import from_plain
-from cicm.recipes.toml import toml_value
 
 FOLDER = Path(__file__).parent / "files"
 SCALES = "scales"
@@ -36,8 +33,6 @@ OURS: dict[str, tuple[str, ...]] = {
     "fid": ("fid", "sqz-frechet"),
 }
 """What stands beside a metric of the paper: the first of ours that was measured. Those named sqz are stand-ins."""
-
-_MOST_BYTES = 1 << 20  # a table is a few pages of text
 
 
 @dataclass(frozen=True)
@@ -220,8 +215,8 @@ def load_table(name: str) -> Table:
         ('29.214', '21.728', '18.811')
     """
     path = _find(name)
-    plain = _read(path)
-    plain["scale"] = merge(_read(FOLDER / f"{SCALES}.toml"), plain.get("scale", {}))
+    plain = read_toml(path, "table")
+    plain["scale"] = merge(read_toml(FOLDER / f"{SCALES}.toml", "table"), plain.get("scale", {}))
     plain.setdefault("name", path.stem)
     try:
         table = from_plain(Table, plain)
@@ -229,22 +224,6 @@ def load_table(name: str) -> Table:
         raise InputError(f"table {name}: {error}") from error
     _check(table)
     return table
-
-
-def spelled(changes: Mapping[str, Any]) -> list[str]:
-    """Changes of a recipe as `--set` takes them; a table becomes a change for each of its keys.
-
-    Example:
-        >>> spelled({"model.memories": {}, "a.b": {"c": 1}})
-        ['model.memories={}', 'a.b.c=1']
-    """
-    words = []
-    for key, value in changes.items():
-        if isinstance(value, Mapping):
-            words += spelled({f"{key}.{inner}": v for inner, v in value.items()}) if value else [f"{key}={{}}"]
-        else:
-            words.append(f"{key}={toml_value(value)}")
-    return words
 
 
 def slug(text: str) -> str:
@@ -305,12 +284,3 @@ def _find(name: str) -> Path:
     close = difflib.get_close_matches(name, table_names(), n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(table_names())}, or a path to a .toml."
     raise InputError(f"unknown table {name!r}; {hint}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path} is larger than {_MOST_BYTES} bytes, which is no table.")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {error}. A table is a TOML file in UTF-8.") from error

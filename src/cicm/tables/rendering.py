@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cicm.evaluation.tables import Grid
 from cicm.evaluation.tables import number as usual
 from cicm.tables.page import DOWN, UP, Block, Cell, Page, remarks
-from cicm.tables.plan import PRINTED, Part, spelled, table_names
+from cicm.tables.plan import PRINTED, Part, table_names
 
 NONE = "-"
 DIGITS = {"psnr": 3}
@@ -84,9 +86,20 @@ def _changes(shown: Page) -> list[list[str]]:
         for row in part.row:
             base = shown.series.scale.recipes.get(row.recipe)
             recipe = (base.recipe if base else row.recipe) or NONE
-            words = [*spelled(base.set if base else {}), *spelled(row.set)]
+            words = [*_words(base.set if base else {}), *_words(row.set)]
             rows.append([f"{part.title}: {row.label}", recipe, ", ".join(words) or NONE])
     return rows
+
+
+def _words(changes: Mapping[str, Any]) -> list[str]:
+    """Changes for a reader: `a.b=1`; a table becomes a change for each of its keys."""
+    words = []
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and value:
+            words += _words({f"{key}.{inner}": item for inner, item in value.items()})
+        else:
+            words.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
+    return words
 
 
 def markdown(shown: Page) -> str:
@@ -238,6 +251,5 @@ def _command(shown: Page) -> str:
     return f"cicm table render {table} --scale {series.scale_name}{name}"
 
 
-FORMATS: dict[str, Callable[[Page], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv, "html": to_html}
-"""Name -> writer."""
-ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
+FORMATS: dict[str, Callable[[Page], str]] = {".md": markdown, ".tex": latex, ".csv": to_csv, ".html": to_html}
+"""Ending of the file -> writer."""

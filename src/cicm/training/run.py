@@ -16,6 +16,7 @@ import torch
 from cicm.assembly import MemoryInpainter, build, load_weights
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
+from cicm.memory import KINDS
 from cicm.networks.discriminators import PatchDiscriminator
 from cicm.objectives import Features
 from cicm.training import checkpoint
@@ -108,7 +109,7 @@ def engine(config: RunConfig, accelerator: str, devices: int) -> Any:
 
 def _some_are_unused(config: RunConfig) -> bool:
     """Whether parameters may get no gradient: a ratio head that is not asked, anchors that are only looked up."""
-    return any(m.ratio != "estimated" or m.kind != "memory" for m in config.model.memories.values())
+    return any(m.ratio != "estimated" or not KINDS[m.kind].writes for m in config.model.memories.values())
 
 
 def new_run(config: RunConfig, fabric: Any) -> Run:

@@ -39,7 +39,7 @@ def reseed_when_due(run: Run, parts: list[Part]) -> None:
     if late or not due(run.step, training.memory_reseed_every_steps):
         return
     for place, (site, memory) in enumerate(run.players.bare.memories.items()):
-        if memory.seeded:
+        if memory.writes and memory.seeded:
             regions = gather_regions(complete_regions(parts, site))
             run.reseeded += memory.reseed_(regions, _generator(run, place))  # type: ignore[operator]
 
