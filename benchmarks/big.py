@@ -27,7 +27,8 @@ from cicm.inference import Inpainter
 from cicm.inference.crops import plan_crops
 from cicm.inference.seams import step_at_border
 from cicm.inference.tiles import cut
-from cicm.metrics.squeeze import load_squeeze_features, sqz_distance
+from cicm.metrics.squeeze import load_squeeze_features
+from cicm.metrics.sqz_distance import sqz_distance
 
 Row = dict[str, object]
 Way = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -1,7 +1,7 @@
-"""Repair the six photos of this folder with the weights that ship, and score what can be scored: `make demo`.
+"""Repair the six photos of this folder with the included weights, and score five of them: `make demo`.
 
-`flag` removes an object, so there is nothing true to compare with; the others are damaged on purpose. Photos: CC BY
-2.0, see ATTRIBUTION.csv. None of them was trained on.
+Five photos are damaged on purpose. In `flag` an object is removed, so there is no original to compare with. The photos
+are under CC BY 2.0, see ATTRIBUTION.csv. None of them was used for training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RIVALS = ("telea", "navier-stokes", "biharmonic")
 
 
 def main() -> None:
-    print("loading torch and the weights that ship ...", flush=True)
+    print("Loading PyTorch and the included weights ...", flush=True)
     import numpy as np
     from PIL import Image
     from rich.console import Console
@@ -26,12 +26,13 @@ def main() -> None:
     from cicm import Inpainter
     from cicm.data import to_hole
     from cicm.evaluation.methods import method_from, to_array, to_tensor
-    from cicm.metrics import psnr, to_8bit
+    from cicm.metrics import to_8bit
+    from cicm.metrics.psnr import psnr
 
     OUT.mkdir(exist_ok=True)
     inpainter = Inpainter.from_pretrained()
     rivals = {name: method_from(name) for name in RIVALS}
-    table = Table("photo", "missing", "seconds", "cicm", *RIVALS, title="PSNR of the composite in dB, higher is better")
+    table = Table("photo", "missing", "seconds", "cicm", *RIVALS, title="PSNR in dB, higher is better")
     strips, made = [], []
     for path in sorted((HERE / "photos").glob("*.jpg")):
         name, mask = path.stem, HERE / "masks" / f"{path.stem}.png"
@@ -55,9 +56,10 @@ def main() -> None:
     made.append(OUT / "sheet.png")
     Image.fromarray(sheet).save(made[-1])
     Console(width=110).print(table)
-    print("sheet.png: damaged, repaired by cicm, by OpenCV's Telea, the photo itself")
-    for path in made:
-        print(path)
+    print("cicm is this package. The other three are classical methods of OpenCV and scikit-image.")
+    print("flag has no score: an object is removed, so there is no original to compare with.")
+    print(f"\nThe repaired photos are in {OUT}/: {', '.join(path.name for path in made[:-1])}.")
+    print(f"{made[-1]} shows each photo: damaged, repaired by cicm, repaired by Telea, original.")
 
 
 if __name__ == "__main__":

@@ -33,14 +33,18 @@ from cicm.assembly.album import Album, with_album
 from cicm.data import PairedPhotos
 from cicm.data.datasets import TrainingPhotos
 from cicm.data.generators import HoleGenerator
-from cicm.data.pairs import make_pairs, pairs_hash
+from cicm.data.pair_lists import pairs_hash
+from cicm.data.pairs import make_pairs
 from cicm.evaluation.intervals import interval
 from cicm.inference.remember import remember
 from cicm.memory import augment
 from cicm.memory.controls import create
-from cicm.metrics import load_squeeze_features, psnr, sqz_distance, to_8bit
+from cicm.metrics import to_8bit
+from cicm.metrics.psnr import psnr
+from cicm.metrics.squeeze import load_squeeze_features
+from cicm.metrics.sqz_distance import sqz_distance
 from cicm.ops import as_map, as_regions, composite, missing_share
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 
 SITE, SIDE, BATCH = "bottom", 128, 6
 FEW = 32

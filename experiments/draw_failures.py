@@ -18,7 +18,7 @@ from PIL import Image
 
 from cicm.assembly import load_weights
 from cicm.data import PairedPhotos
-from cicm.data.pairs import Pair
+from cicm.data.pair_lists import Pair
 from cicm.evaluation.methods import to_array
 
 WHITE = 1.0

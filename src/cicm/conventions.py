@@ -33,6 +33,10 @@ class InputError(ValueError):
     """
 
 
+class Notice(UserWarning):
+    """Something that a person should look at, in one line; the work goes on. The command line prints it as a line."""
+
+
 def band_of(fraction: float) -> str | None:
     """Name of the band that a missing share falls into; None for 0 and for more than 60 percent.
 

@@ -244,7 +244,13 @@ class Listing:
     others: tuple[str, ...] = ()
 
 
-def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "files") -> Listing:
+def walk(
+    root: str | os.PathLike,
+    wanted: Callable[[str], bool],
+    what: str = "files",
+    *,
+    inside: str | os.PathLike | None = None,
+) -> Listing:
     """All wanted files below a folder, however deep, in the same order on every machine.
 
     Hidden files and folders are left out. The folder itself may be a link. Below it a link to a file inside the folder
@@ -255,6 +261,7 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
         root: the folder.
         wanted: whether a file's name is of interest; only the name is looked at, nothing is opened.
         what: names the files in messages.
+        inside: the folder that links may lead to files of, if it is another than `root`, such as one above it.
 
     Raises:
         InputError: no such folder, not a folder, or one that can't be listed.
@@ -264,7 +271,7 @@ def walk(root: str | os.PathLike, wanted: Callable[[str], bool], what: str = "fi
         raise InputError(f"expected a folder of {what}; {root} does not exist. Check the path.")
     if not root.is_dir():
         raise InputError(f"expected a folder of {what}; {root} is a file. Give the folder that holds it.")
-    real = os.path.realpath(root)
+    real = os.path.realpath(root if inside is None else inside)
     files: list[str] = []
     others: list[str] = []
     problems: list[tuple[str, str]] = []

@@ -82,15 +82,16 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def flatten(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested tables as one table with dotted keys.
+    """Nested tables as one table with dotted keys; an empty table stays as a value.
 
     Example:
-        >>> flatten({"a": {"b": 1}, "c": 2})
-        {'a.b': 1, 'c': 2}
+        >>> flatten({"a": {"b": 1, "m": {}}, "c": 2})
+        {'a.b': 1, 'a.m': {}, 'c': 2}
     """
     flat: dict[str, Any] = {}
     for key, value in plain.items():
-        flat |= flatten(value, _join(where, key)) if isinstance(value, Mapping) else {_join(where, key): value}
+        place = _join(where, key)
+        flat |= flatten(value, place) if isinstance(value, Mapping) and value else {place: value}
     return flat
 
 

@@ -15,7 +15,7 @@ from cicm.data.datasets import PairedPhotos, TrainingPhotos
 from cicm.data.generators import HoleGenerator
 from cicm.data.holes import hole_fraction
 from cicm.data.pairs import make_pairs
-from cicm.photos.folders import image_size
+from cicm.photos.headers import image_size
 from cicm.photos.photo import read_image
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.photos.folders import find_images, image_size
+from cicm.photos.headers import find_images, image_size
 
 
 def touch(path):
@@ -26,28 +24,14 @@ def test_nested_any_case_sorted_without_hidden_and_strange_files(tmp_path):
     assert find_images(str(tmp_path)) == find_images(tmp_path)
 
 
-def test_the_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
-    for name in ["b/1.png", "b/0.png", "a/2.png", "c.png"]:
-        touch(tmp_path / name)
-    walk = os.walk
-
-    def shuffled(*args, **kwargs):
-        for folder, below, files in walk(*args, **kwargs):
-            below.reverse()
-            files.sort(reverse=True)
-            yield folder, below, files
-
-    expected = find_images(tmp_path)
-    monkeypatch.setattr(os, "walk", shuffled)
-    assert find_images(tmp_path) == expected
-
-
-def test_links_are_followed_but_not_in_circles(tmp_path):
-    touch(tmp_path / "real" / "a.png")
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "linked").symlink_to(tmp_path / "real")
-    (tmp_path / "real" / "up").symlink_to(tmp_path / "root")
-    assert find_images(tmp_path / "root") == [tmp_path / "root" / "linked" / "a.png"]
+def test_a_link_inside_is_a_photo_and_one_that_leads_out_is_an_error(tmp_path):
+    touch(tmp_path / "root" / "real" / "a.png")
+    (tmp_path / "root" / "b.png").symlink_to(tmp_path / "root" / "real" / "a.png")
+    assert find_images(tmp_path / "root") == [tmp_path / "root" / "b.png", tmp_path / "root" / "real" / "a.png"]
+    touch(tmp_path / "elsewhere" / "c.png")
+    (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="root/linked can't be taken: it is a link out of the folder"):
+        find_images(tmp_path / "root")
 
 
 def test_missing_empty_and_not_a_folder(tmp_path):

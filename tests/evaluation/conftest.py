@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from cicm.data.datasets import PairedPhotos
-from cicm.data.pairs import Pair, make_pairs
+from cicm.data.pair_lists import Pair
+from cicm.data.pairs import make_pairs
 from cicm.evaluation.methods import Method
 
 SIDE = 32

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cicm.cli.main import main
-from cicm.data.pairs import read_pairs, write_pairs
+from cicm.data.pair_lists import read_pairs, write_pairs
 from cicm.evaluation.lists import without_masks
 from cicm.evaluation.records import Evaluation
 

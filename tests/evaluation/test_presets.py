@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cicm.cli.main import main
 from cicm.conventions import InputError
-from cicm.data.pairs import write_pairs
+from cicm.data.pair_lists import write_pairs
 from cicm.evaluation.compare import compare
 from cicm.evaluation.methods import Method
 from cicm.evaluation.presets import DEFAULT, PRESETS, WITHOUT_CODE, preset_of

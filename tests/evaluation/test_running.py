@@ -9,7 +9,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cicm.conventions import BANDS, InputError
-from cicm.data.pairs import make_pairs, pairs_hash
+from cicm.data.pair_lists import pairs_hash
+from cicm.data.pairs import make_pairs
 from cicm.evaluation.grid import draw_grid
 from cicm.evaluation.intervals import interval
 from cicm.evaluation.methods import Classical, FolderResults, Mean, Method, Telea

@@ -11,14 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import cicm.folders.run
 from cicm.folders import Engine, FolderRun, FolderTask, MaskFolder, Outcome
 from cicm.folders.journal import Journal, read_ledger
-from cicm.folders.run import Filler
 from cicm.inference import Inpainter
 
 COUNT = 6
@@ -47,21 +48,21 @@ def results(place: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((place / "out").glob("*.bmp"))}
 
 
-def die_at_third(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+def die_at_third(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
     real, calls = getattr(owner, name), []
 
-    def dying(*args):
+    def dying(*args, **options):
         calls.append(name)
         if len(calls) == 3:
             os._exit(9)  # nothing is cleaned up, flushed or closed: as kill -9
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(owner, name, dying)
 
 
 PLACES = {
     "before the journal knows of it": (Journal, "ready"),
-    "before it takes its place": (Filler, "_move"),
+    "before it takes its place": (cicm.folders.run, "place"),
     "before the journal says that it did": (Journal, "done"),
 }
 

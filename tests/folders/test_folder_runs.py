@@ -22,7 +22,7 @@ from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.folders import Engine, FolderRun, FolderTask, MaskAlpha, MaskColour, MaskFolder, OneMask, Outcome, fill_folder
 from cicm.folders.engine import Budget
-from cicm.folders.journal import Journal, read_ledger, safe_below
+from cicm.folders.journal import Journal, _safe_below, read_ledger
 from cicm.folders.reports import COLUMNS
 from cicm.inference import Inpainter
 from cicm.photos.photo import open_photo, save_photo
@@ -285,13 +285,6 @@ def test_a_full_disk_ends_the_run(place: Path, inpainter: Inpainter, monkeypatch
     assert not run.summary.complete
 
 
-def test_stop_on_error(place: Path, inpainter: Inpainter) -> None:
-    (place / "photos/b.jpg").write_bytes(b"")
-    run = FolderRun(inpainter, task_of(place), Engine(1), stop_on_error=True)
-    assert [(outcome.photo, outcome.status) for outcome in run] == [("a.png", "done"), ("b.jpg", "failed")]
-    assert run.summary.not_begun == 5
-
-
 # What is there already ------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +307,7 @@ def test_a_result_that_appears_meanwhile_is_left_alone(place: Path, one_colour: 
         return real(corrupted, hole, edit=edit)
 
     inpainter.model.network.forward = meanwhile
-    assert "appeared meanwhile" in outcomes_of(inpainter, task_of(place), Engine(1))["a.png"].error
+    assert "exists. Choose another name" in outcomes_of(inpainter, task_of(place), Engine(1))["a.png"].error
     assert (place / "out/a.png").read_bytes() == b"precious"
 
 
@@ -416,7 +409,7 @@ def test_a_damaged_journal_costs_work_and_nothing_else(place: Path, inpainter: I
 
 def test_paths_of_a_journal() -> None:
     bad = ["", "/a", "a//b", "../a", "a/..", "a/./b", ".cicm/x", "a\0b"]
-    assert [path for path in bad if safe_below(path)] == []
+    assert [path for path in bad if _safe_below(path)] == []
 
 
 def test_two_runs_at_once_are_refused(place: Path, inpainter: Inpainter) -> None:
@@ -432,23 +425,20 @@ def test_two_runs_at_once_are_refused(place: Path, inpainter: Inpainter) -> None
     assert set(files(place / "out")) == set(files(place / "photos"))
 
 
-@pytest.mark.parametrize(
-    ("out", "words"),
-    [
-        ("photos", "mixed up with photos"),
-        ("photos/out", "mixed up with photos"),
-        ("masks", "mixed up with masks"),
-        (".", "mixed up with"),
-        ("link", "mixed up with photos"),
-        ("file", "is a file"),
-        ("no/out", "does not exist"),
-    ],
-)
-def test_places_for_results(place: Path, out: str, words: str) -> None:
+def test_places_for_results(place: Path) -> None:
     (place / "link").symlink_to(place / "photos")
     (place / "file").touch()
-    with pytest.raises(InputError, match=words):
-        FolderTask(place / "photos", place / out, MaskFolder(place / "masks"))
+    for out, words in {
+        "photos": "mixed up with photos",
+        "photos/out": "mixed up with photos",
+        "masks": "mixed up with masks",
+        ".": "mixed up with",
+        "link": "mixed up with photos",
+        "file": "is a file",
+        "no/out": "does not exist",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            FolderTask(place / "photos", place / out, MaskFolder(place / "masks"))
 
 
 def test_a_link_in_the_results_leads_nowhere(place: Path, inpainter: Inpainter) -> None:
@@ -473,8 +463,63 @@ def test_shards_together_are_the_whole(place: Path, inpainter: Inpainter) -> Non
 
 def test_limit(place: Path, inpainter: Inpainter) -> None:
     for expected in (3, 3, 1, 0):
-        assert fill_folder(inpainter, task_of(place, limit=3)).done == expected
+        summary = fill_folder(inpainter, task_of(place, limit=3))
+        assert (summary.done, summary.complete) == (expected, True)
     assert files(place / "out") == one_by_one(inpainter, place)
+
+
+def test_the_limit_counts_results_and_not_failures(place: Path, inpainter: Inpainter) -> None:
+    for name in ("a.png", "b.jpg"):
+        (place / "photos" / name).write_bytes(b"")
+    for workers in (1, 4):
+        task = FolderTask(place / "photos", place / f"out{workers}", MaskFolder(place / "masks"), limit=3)
+        run = FolderRun(inpainter, task, Engine(workers))
+        told = Counter(outcome.status for outcome in run)
+        assert told == {"done": 3, "failed": 2}
+        assert (run.summary.not_begun, run.summary.complete) == (0, False)
+        assert len(files(place / f"out{workers}")) == 3
+
+
+def test_pictures_that_are_not_supported_are_named(
+    place: Path, call: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They were left out in silence, with exit code 0."""
+    for name in ("p.ppm", "sub/q.JP2", "r.tga", "notes.txt", "a.xmp"):
+        (place / "photos" / name).write_bytes(b"something")
+    assert call("--masks", "masks", "-o", "out", "--dry-run") == 1
+    told = capfd.readouterr().out
+    assert "not supported: 1 .jp2, 1 .ppm, 1 .tga, such as p.ppm" in told.splitlines()
+    assert call("--masks", "masks", "-o", "out", "--report", "run.jsonl") == 1
+    printed = capfd.readouterr()
+    assert printed.out.startswith("out: 7 filled, 3 of formats that are not supported in ")
+    assert "cicm: not done: sub/q.JP2: the format .jp2 is not supported." in printed.err.splitlines()
+    rows = [json.loads(line) for line in (place / "run.jsonl").read_text().splitlines()]
+    assert {row["photo"] for row in rows if row["status"] == "unsupported"} == {"p.ppm", "sub/q.JP2", "r.tga"}
+    assert Counter(row["status"] for row in rows) == {"done": 7, "unsupported": 3}
+
+    for photo in files(place / "photos"):
+        if photo != "p.ppm":
+            (place / "photos" / photo).unlink()
+    assert call("--masks", "masks", "-o", "out") == 2
+    assert "formats that are not supported: p.ppm" in capfd.readouterr().err
+
+
+def test_a_dry_run_finds_what_the_run_refuses(
+    place: Path, call: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.jpg", "e.webp", "f.bmp", "sub/deep/d.tif"):
+        photo = place / "photos" / name
+        photo.write_bytes(photo.read_bytes()[:-200])
+    frames = [Image.new("L", SIZE, grey) for grey in (0, 200)]
+    frames[0].save(place / "photos/moves.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(hole_of()).save(place / "masks/moves.png")
+    assert call("--masks", "masks", "-o", "out", "--dry-run") == 1
+    foreseen = {line.split(":")[0].strip() for line in capfd.readouterr().out.split("would fail: ")[1].splitlines()[1:]}
+    assert call("--masks", "masks", "-o", "out", "--report", "run.jsonl") == 1
+    rows = [json.loads(line) for line in (place / "run.jsonl").read_text().splitlines()]
+    failed = {row["photo"] for row in rows if row["status"] == "failed"}
+    assert failed == {"a.png", "b.jpg", "e.webp", "f.bmp", "sub/deep/d.tif", "moves.gif"}
+    assert failed <= foreseen
 
 
 # The engine -----------------------------------------------------------------------------------------------------------
@@ -523,13 +568,13 @@ def test_workers_leave_the_callers_threads_alone(one_colour: Maker) -> None:
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("options", [{"workers": 0}, {"batch": 0}, {"memory": 0}])
-def test_no_engine(options: dict) -> None:
-    with pytest.raises(InputError, match="at least 1"):
-        Engine(**options)
+def test_no_engine() -> None:
+    for name in ("workers", "batch", "ram"):
+        with pytest.raises(InputError, match=f"{name} must be at least 1"):
+            Engine(**{name: 0})
 
 
-def test_memory_is_shared_in_turn() -> None:
+def test_ram_is_shared_in_turn() -> None:
     budget, lock = Budget(100), threading.Lock()
     held, most, order = [0], [0], []
 
@@ -619,41 +664,41 @@ BAD_CALLS = {
     "no source": ([], "one of --mask, "),
     "two sources": (["--masks", "masks", "--mask-alpha"], "got --masks and --mask-alpha"),
     "no masks": (["--masks", "none"], "none does not exist"),
-    "no one mask": (["--mask", "none.png"], "no mask at"),
-    "no list": (["--boxes", "none.csv"], "no list of boxes"),
-    "each without": (["--masks", "masks", "--each-mask"], "goes with --mask-suffix"),
+    "no one mask": (["--mask", "none.png"], "the mask none.png does not exist"),
+    "no list": (["--boxes", "none.csv"], "the list of boxes none.csv does not exist"),
     "colour": (["--mask-color", "pink"], "hexadecimal"),
     "tolerance": (["--mask-color", "ff00ff", "--mask-tolerance", "256"], "0 to 255"),
     "shard": (["--masks", "masks", "--shard", "4/3"], "shard"),
     "shard of nothing": (["--masks", "masks", "--shard", "0/0"], "shard"),
     "shard in words": (["--masks", "masks", "--shard", "third"], "3/64"),
     "limit": (["--masks", "masks", "--limit", "0"], "at least 1"),
-    "format": (["--masks", "masks", "--format", "heic"], "heic"),
+    "format": (["--masks", "masks", "--format", "tga"], "tga"),
     "missing": (["--masks", "masks", "--missing", "cry"], "fail or skip"),
-    "on error": (["--masks", "masks", "--on-error", "cry"], "continue or stop"),
-    "memory": (["--masks", "masks", "--memory", "0"], "at least 1"),
+    "engine": (["--masks", "masks", "--engine", "steam"], "own or ray"),
+    "address": (["--masks", "masks", "--address", "auto"], "goes with --engine ray"),
+    "a box": (["--box", "1,2,3,4"], "--boxes FILE"),
+    "ram": (["--masks", "masks", "--ram", "0"], "at least 1"),
     "workers": (["--masks", "masks", "--workers", "0"], "at least 1"),
     "grow": (["--masks", "masks", "--grow", "-1"], "0 to 512"),
     "report's ending": (["--masks", "masks", "--report", "run.txt"], "jsonl or .csv"),
     "report among photos": (["--masks", "masks", "--report", "photos/run.csv"], "among the photos"),
     "report over another": (["--masks", "masks", "--report", "mine.csv"], "no report"),
-    "weights": (["--masks", "masks", "--weights", "none.safetensors"], "no weights at"),
+    "weights": (["--masks", "masks", "--weights", "none.safetensors"], "weights none.safetensors does not exist"),
     "out": (["--masks", "masks", "-o", "photos/out"], "mixed up"),
 }
 
 
-@pytest.mark.parametrize("case", BAD_CALLS)
-def test_bad_calls(place: Path, call: Callable[..., int], case: str, capfd: pytest.CaptureFixture[str]) -> None:
-    words, told = BAD_CALLS[case]
+def test_bad_calls(place: Path, call: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     (place / "mine.csv").write_text("my,own,table\n")
     before = files(place)
-    assert call("-o", "out", *words) == 2
-    assert files(place) == before
-    printed = capfd.readouterr()
-    assert printed.out == ""
-    assert len(printed.err.splitlines()) == 1, printed.err
-    assert printed.err.startswith("cicm: error: ")
-    assert told in printed.err
+    for case, (words, told) in BAD_CALLS.items():
+        assert call("-o", "out", *words) == 2, case
+        assert files(place) == before, case
+        printed = capfd.readouterr()
+        assert printed.out == "", case
+        assert len(printed.err.splitlines()) == 1, printed.err
+        assert printed.err.startswith("cicm: error: "), case
+        assert told in printed.err, (case, printed.err)
 
 
 def test_an_empty_folder_and_options_of_folders_for_a_photo(
@@ -686,25 +731,24 @@ def test_one_photo_takes_the_other_sources_too(place: Path, weights: Path) -> No
     assert not changed[1].any()
 
 
-def test_what_a_terminal_sees(place: Path, inpainter: Inpainter) -> None:
+def test_what_a_terminal_sees() -> None:
     import io
 
-    from cicm.cli.inpaint_folder import _Display
+    from cicm.cli.inpaint_folder import _told
+    from cicm.terminal import Progress
 
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for stream in (Terminal(), io.StringIO()):
-        with _Display(stream, 30, quiet=False) as display:
-            display.last -= 31
-            for number in range(30):
-                bad = number % 5 > 0
-                display.add(Outcome(f"{number}\n[red].png", "", "failed" if bad else "done", "why" * bad, seconds=0.1))
-        told = stream.getvalue()
-        assert "failed: 1\\n[red].png: why" in told
-        assert "4 more failed; --report FILE" in told
-        assert "30/30" in told if stream.isatty() else "cicm: 1 of 30, 0 failed" in told
+    outcomes = [
+        Outcome(f"{n}\n[red].png", "", "failed" if n % 5 else "done", "why" * (n % 5 > 0), seconds=0.1)
+        for n in range(30)
+    ]
+    stream = io.StringIO()
+    with Progress(30, "photos", stream=stream) as progress:
+        progress._spoke -= 60
+        assert list(_told(outcomes, progress)) == outcomes
+    told = stream.getvalue()
+    assert "cicm: failed: 1\\n[red].png: why" in told
+    assert "cicm: 4 more failed; --report FILE" in told
+    assert "1 of 30 photos" in told
 
 
 def test_journals_survive_being_opened_again(tmp_path: Path) -> None:

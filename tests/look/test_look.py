@@ -178,5 +178,5 @@ def test_what_can_not_be_looked_at_is_refused(place: Place, monkeypatch: pytest.
         with pytest.raises(InputError, match="no memory"):
             look(Inpainter(model, device="cpu"), photo, place.mask)
     monkeypatch.setattr(reading, "MAX_REGIONS", 23)
-    with pytest.raises(InputError, match=r"24 regions .* smaller --max-side"):
+    with pytest.raises(InputError, match=r"24 regions .* smaller photo"):
         looked(place)

@@ -155,7 +155,7 @@ def test_the_page_has_an_upper_size(found: Look, index: SourceIndex, monkeypatch
     assert len(left) == len(pictures)  # the names stay
     assert 0 < sum(len(base64.b64decode(p)) for p in left) <= 5000
     monkeypatch.setattr(page_module, "MAX_PAGE", 1000)
-    with pytest.raises(InputError, match="smaller --max-side"):
+    with pytest.raises(InputError, match="smaller photo"):
         page(found, index)
 
 
@@ -196,11 +196,12 @@ def run(capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str, str]:
 
 
 def test_an_index_then_a_page_then_the_numbers(
-    place: Place, index: SourceIndex, found: Look, tmp_path: Path, capsys: pytest.CaptureFixture
+    place: Place, found: Look, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    index = make_index(place.model, place.photos)
     held, shown = tmp_path / "i.safetensors", tmp_path / "page.html"
-    own = ["--weights", place.weights, "--device", "cpu"]
-    code, out, _ = run(capsys, "--make-index", place.photos, *own, "--keep", 3, "--side", 64, "-o", held)
+    own = ["--weights", place.weights]
+    code, out, _ = run(capsys, "--make-index", place.photos, *own, "-o", held)
     assert code == 0
     assert "6 photos, " in out
     assert held.read_bytes() == save_index(index, tmp_path / "same.safetensors").read_bytes()
@@ -226,15 +227,18 @@ def test_an_index_then_a_page_then_the_numbers(
         (["{photo}"], "needs --mask"),
         (["{photo}", "--mask", "{mask}"], "-o page.html"),
         (["{photo}", "--mask", "{mask}", "-o", "{folder}/page.png"], "must end in .html"),
-        (["{photo}", "--mask", "{mask}", "-o", "{folder}/no/page.html"], "there is no folder"),
+        (["{photo}", "--mask", "{mask}", "-o", "{folder}/no/page.html"], "does not exist"),
         (["{photo}", "--mask", "{photos}/p0.png", "-o", "{folder}/p.html"], "must agree in size"),
-        (["{photo}", "--mask", "{mask}", "-o", "{folder}/p.html", "--keep", "2"], "--keep does not go with"),
+        (
+            ["{photo}", "--mask", "{mask}", "-o", "{folder}/p.html", "--no-thumbnails"],
+            "--no-thumbnails does not go with",
+        ),
         (["--make-index", "{photos}"], "-o index.safetensors"),
         (["--make-index", "{photos}", "-o", "{folder}/i.json"], "must end in .safetensors"),
         (["--make-index", "{photos}", "--mask", "{mask}", "-o", "{folder}/i.safetensors"], "--mask does not go with"),
         (["--make-index", "{folder}/none", "--weights", "{weights}", "-o", "{folder}/i.safetensors"], "does not exist"),
         (["{photo}", "--mask", "{mask}", "--index", "{photo}", "--weights", "{weights}", "--json"], "is not a whole"),
-        (["{photo}", "--mask", "{mask}", "--index", "{folder}/i", "--json"], "there is no index"),
+        (["{photo}", "--mask", "{mask}", "--index", "{folder}/i", "--json"], "does not exist"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(

@@ -16,11 +16,13 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from cicm.assembly import MemoryInpainter
+from cicm.assembly.fingerprint import fingerprint
 from cicm.conventions import InputError
 from cicm.data import HoleGenerator
 from cicm.data.datasets import to_image
-from cicm.look import SourceIndex, fingerprint, make_index, read_index, save_index, sources
-from cicm.look.sources import views
+from cicm.inference.views import views
+from cicm.look import SourceIndex, index_file, make_index, read_index, save_index
+from cicm.look.sources import THUMBNAIL
 from cicm.memory import ContextMemory, MemoryConfig
 from cicm.memory.rules import keep_top
 from cicm.networks.contract import SizeRule
@@ -196,7 +198,7 @@ def test_a_thumbnail_shows_its_window(place: Place, index: SourceIndex) -> None:
         assert left <= one.box[0] < one.box[2] <= right
         assert top <= one.box[1] < one.box[3] <= bottom
         with Image.open(io.BytesIO(one.thumbnail), formats=["JPEG"]) as image:
-            assert image.size == (right - left, bottom - top) or max(image.size) == sources.THUMBNAIL
+            assert image.size == (right - left, bottom - top) or max(image.size) == THUMBNAIL
             there = read_image(place.photos / one.photo)[top:bottom, left:right]
             assert abs(np.asarray(image).mean((0, 1)) - there.mean((0, 1))).max() < 6
 
@@ -332,7 +334,7 @@ def test_a_thumbnail_that_claims_a_huge_picture_is_refused(file: Path, tmp_path:
 def test_what_is_no_index_is_refused(place: Place, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no index of sources"):
         read_index(place.weights)
-    with pytest.raises(InputError, match="no index at"):
+    with pytest.raises(InputError, match="does not exist"):
         read_index(tmp_path / "nowhere.safetensors")
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(InputError, match="pickle"):
@@ -340,13 +342,13 @@ def test_what_is_no_index_is_refused(place: Place, file: Path, tmp_path: Path, m
     (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:-50])
     with pytest.raises(InputError, match="damaged"):
         read_index(tmp_path / "cut.safetensors")
-    monkeypatch.setattr(sources, "MAX_BYTES", 1000)
+    monkeypatch.setattr(index_file, "_MAX_BYTES", 1000)
     with pytest.raises(InputError, match="at most"):
         read_index(file)
 
 
 def test_writing_asks_before_it_replaces(index: SourceIndex, file: Path, tmp_path: Path) -> None:
-    for path, message in ((file, "is there already"), (tmp_path / "a.json", "must end in"), (tmp_path / "b/a", "end")):
+    for path, message in ((file, "exists"), (tmp_path / "a.json", "must end in"), (tmp_path / "b/a", "end")):
         with pytest.raises(InputError, match=message):
             save_index(index, path)
     assert list(tmp_path.iterdir()) == []

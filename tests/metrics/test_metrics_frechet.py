@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.metrics import FrechetStatistics, frechet_distance, kernel_distance
+from cicm.metrics.frechet import FrechetStatistics, frechet_distance
+from cicm.metrics.kernel import kernel_distance
 
 
 def features(count: int, dimensions: int, seed: int, offset: float = 0.0) -> Tensor:

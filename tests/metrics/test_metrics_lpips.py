@@ -11,8 +11,9 @@ from test_metrics_networks import randomised
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.metrics import LPIPS, MissingWeights, create, load_lpips, quantised
-from cicm.metrics.lpips import TRUNKS, VERSIONS, load_heads
+from cicm.metrics import MissingWeights, create
+from cicm.metrics.lpips import LPIPS, TRUNKS, VERSIONS, load_heads, load_lpips
+from cicm.metrics.pixels import quantised
 from cicm.metrics.trunks import Trunk
 
 NETS = list(TRUNKS)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import doctest
 from pathlib import Path
 
-import pytest
-
 from cicm.evaluation.presets import PRESETS
 from cicm.metrics import METRICS
 
@@ -17,6 +15,6 @@ def test_the_examples_run(root: Path) -> None:
     assert found.attempted > 8
 
 
-@pytest.mark.parametrize("name", [*METRICS, *PRESETS])
-def test_every_name_is_on_the_page(root: Path, name: str) -> None:
-    assert f"`{name}`" in (root / "docs" / "metrics.md").read_text()
+def test_every_name_is_on_the_page(root: Path) -> None:
+    page = (root / "docs" / "metrics.md").read_text()
+    assert [name for name in [*METRICS, *PRESETS] if f"`{name}`" not in page] == []

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.metrics import l1, psnr, quantised, ssim, to_8bit
-from cicm.metrics.pixels import COLORS, one_channel
+from cicm.metrics import to_8bit
+from cicm.metrics.l1 import l1
+from cicm.metrics.pixels import COLORS, one_channel, quantised
+from cicm.metrics.psnr import psnr
+from cicm.metrics.ssim import ssim
 
 # both sides are float64 and differ in the order of sums only; the division in SSIM amplifies that by at most 1 / 0.03^2
 ROUNDING = 1e-9

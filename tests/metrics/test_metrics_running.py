@@ -1,4 +1,4 @@
-"""Kept values: batches and parts add up; intervals."""
+"""Kept values: batches and parts add up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cicm.conventions import InputError
-from cicm.metrics import PerImageValues, bootstrap_interval
+from cicm.metrics.state import PerImageValues
 
 
 def test_batches_and_parts_add_up() -> None:
@@ -37,23 +37,3 @@ def test_values_that_are_no_numbers_are_refused() -> None:
     assert len(seen) == 0
     with pytest.raises(InputError, match="at least one image"):
         seen.mean()
-
-
-def test_interval_is_that_of_the_normal_theory_for_many_values() -> None:
-    values = torch.randn(400, dtype=torch.float64) * 2 + 5
-    low, high = bootstrap_interval(values, torch.Generator().manual_seed(3), resamples=4000)
-    half = 1.96 * values.std().item() / 20
-    # a quantile of 4000 draws is off by about 4 % of the half-width (binomial error of the 2.5 % rank); three of those
-    assert low == pytest.approx(values.mean().item() - half, abs=0.12 * half)
-    assert high == pytest.approx(values.mean().item() + half, abs=0.12 * half)
-    assert (low, high) == bootstrap_interval(values, torch.Generator().manual_seed(3), resamples=4000)
-
-
-def test_interval_refuses_what_it_cannot_use() -> None:
-    generator = torch.Generator()
-    with pytest.raises(InputError, match="finite values"):
-        bootstrap_interval(torch.zeros(0), generator)
-    with pytest.raises(InputError, match="finite values"):
-        bootstrap_interval(torch.tensor([float("inf")]), generator)
-    with pytest.raises(InputError, match="level"):
-        bootstrap_interval(torch.ones(3), generator, level=1.0)

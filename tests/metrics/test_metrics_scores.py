@@ -13,17 +13,22 @@ from test_metrics_networks import randomised
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.metrics import METRICS, MissingWeights, Scores, create, l1, psnr, quantised, ssim, to_8bit, update_all
-from cicm.metrics import scores as scores_module
+from cicm.metrics import METRICS, MissingWeights, Scores, create, frechet, inception, to_8bit, update_all
+from cicm.metrics.frechet import FrechetBetweenSets
 from cicm.metrics.inception import FidInception
+from cicm.metrics.l1 import l1
+from cicm.metrics.pixels import quantised
+from cicm.metrics.psnr import psnr
 from cicm.metrics.published import PUBLISHED
-from cicm.metrics.scores import FrechetBetweenSets, PerImage
 from cicm.metrics.squeeze import SqueezeFeatures
+from cicm.metrics.ssim import ssim
+from cicm.metrics.state import PerImage
 
 AT_HAND = ["psnr", "ssim", "l1", "sqz-distance", "sqz-frechet", "sqz-kernel"]
 IDEAL = {"psnr": 100.0, "ssim": 1.0, "l1": 0.0, "sqz-distance": 0.0, "sqz-frechet": 0.0}
 
 
+DIRECTIONS = {"psnr": "higher", "ssim": "higher", "sharpness": "near 1"}
 DRIFT = {"psnr": 19.9955786, "ssim": 0.7577008, "l1": 3.8253287, "sqz-distance": 0.4384757}
 
 
@@ -40,7 +45,9 @@ def test_every_metric_is_described() -> None:
         running = create(name)
         assert running.metric is metric
         assert metric.name == name
-        assert metric.better == ("higher" if name in ("psnr", "ssim") else "lower")
+        assert metric.better == DIRECTIONS.get(name, "lower")
+        low, high = metric.bounds
+        assert IDEAL.get(name, low) == (high if metric.better == "higher" else low) or metric.better == "near 1"
         assert metric.per_image == isinstance(running, PerImage)
         assert metric.explain
         for needed in metric.needs:
@@ -60,7 +67,7 @@ def test_stand_ins_are_not_called_by_published_names() -> None:
 def test_what_is_available_here(nowhere: Path) -> None:
     for name in METRICS:
         reason = create(name).available()
-        assert (reason is None) == (name in AT_HAND)
+        assert (reason is None) == (name in [*AT_HAND, "sharpness"])
         if reason is not None:
             assert "cicm weights fetch" in reason
 
@@ -305,7 +312,7 @@ def test_fid_refuses_too_few_images_and_kid_does_not(
             return image.mean(dim=(2, 3)).repeat(1, 2048 // 3 + 1)[:, :2048] * torch.linspace(0, 2, 2048)
 
     passes: list[int] = []
-    monkeypatch.setattr(scores_module, "_inception", lambda path: Standin())
+    monkeypatch.setattr(inception, "_shared", lambda path: Standin())
     composite, image = pictures
     metrics = {name: create(name) for name in ("fid", "kid")}
     update_all(metrics, composite, image)
@@ -319,7 +326,7 @@ def test_fid_refuses_too_few_images_and_kid_does_not(
             inside = ((x[i] @ x[j] / 2048 + 1) ** 3 + (y[i] @ y[j] / 2048 + 1) ** 3) / 12 if i != j else 0.0
             total += float(inside - 2 * (x[i] @ y[j] / 2048 + 1) ** 3 / 16)
     assert metrics["kid"].compute() == pytest.approx(1000 * total, rel=1e-4)  # float32 features
-    monkeypatch.setattr(scores_module, "frechet_distance", lambda *_: 7.0)  # roots of 2048 x 2048 take long
+    monkeypatch.setattr(frechet, "frechet_distance", lambda *_: 7.0)  # roots of 2048 x 2048 take long
     few = create("fid", fewest=4)
     few.update(composite, image)
     with pytest.warns(UserWarning, match="N=4 < 2048 features"):

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.metrics import SqueezeFeatures, load_squeeze_features, sqz_distance
 from cicm.metrics.published import locate, published
+from cicm.metrics.squeeze import SqueezeFeatures, load_squeeze_features, squeeze_pooled
+from cicm.metrics.sqz_distance import sqz_distance
+from cicm.metrics.state import Batch
 from cicm.metrics.trunks import read_tensors
 
 CHANNELS = [64, 128, 256, 384, 384, 512, 512]
@@ -57,7 +59,9 @@ def test_the_maps_are_those_of_squeezenet(network: SqueezeFeatures, size: tuple[
     for ours, expected in zip(maps, layers_by_hand(image), strict=True):
         # the same float32 convolutions, perhaps by another kernel; features reach some thousand
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-3 * expected.abs().max().item())
-    torch.testing.assert_close(network.pooled(image), maps[-1].flatten(2).mean(-1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        squeeze_pooled(None, Batch(image, image))[0], maps[-1].flatten(2).mean(-1), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_distance_equals_a_loop_over_layers_and_cells(

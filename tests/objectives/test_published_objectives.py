@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.metrics.pixels import ssim
+from cicm.metrics.ssim import ssim
 from cicm.objectives import (
     ADVERSARIES,
     JPGNetObjective,

@@ -49,7 +49,7 @@ class TestRefused:
         assert "\n" not in str(caught.value)
 
     def test_missing(self, reader, tmp_path: Path) -> None:
-        self.refused(reader, tmp_path / "none.png", "there is no")
+        self.refused(reader, tmp_path / "none.png", "does not exist")
 
     def test_folder(self, reader, tmp_path: Path) -> None:
         self.refused(reader, tmp_path, "is a folder")
@@ -160,7 +160,7 @@ class TestOutput:
         assert before == after
 
     def test_unknown_ending(self, tmp_path: Path) -> None:
-        self.refused(tmp_path, tmp_path / "a.heic", r"\.jpg, \.jpeg, \.png")
+        self.refused(tmp_path, tmp_path / "a.jp2", r"\.jpg or \.jpeg or \.png")
         self.refused(tmp_path, tmp_path / "a", "ending")
 
     def test_existing(self, tmp_path: Path) -> None:

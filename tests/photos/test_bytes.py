@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cicm.conventions import InputError
-from cicm.photos.photo import PictureTooLarge, decode_photo, encode_photo, open_photo, save_photo
+from cicm.photos.headers import PictureTooLarge
+from cicm.photos.photo import decode_photo, encode_photo, open_photo, save_photo
 
 
 def picture(mode: str, depth: type) -> Image.Image:

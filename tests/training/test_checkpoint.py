@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cicm.conventions import InputError
+from cicm.files import PART
 from cicm.training import checkpoint
 
 
@@ -36,7 +37,7 @@ def test_an_empty_folder_has_none(tmp_path: Path):
 def test_a_half_written_file_is_never_picked_up(tmp_path: Path):
     checkpoint.save(tmp_path, a_state(1))
     whole = (tmp_path / checkpoint.LAST).read_bytes()
-    (tmp_path / f".{checkpoint.LAST}.77.tmp").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / f".{checkpoint.LAST}.77{PART}").write_bytes(whole[: len(whole) // 2])
     found = checkpoint.find(tmp_path)
     assert found is not None
     assert (found.state["step"], found.damaged) == (1, [])

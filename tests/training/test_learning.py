@@ -8,7 +8,8 @@ import torch
 from cicm.assembly import ModelConfig, build
 from cicm.data.generators import HoleGenerator
 from cicm.memory import MemoryConfig
-from cicm.metrics import psnr, to_8bit
+from cicm.metrics import to_8bit
+from cicm.metrics.psnr import psnr
 from cicm.objectives import ObjectiveConfig, Weights
 from cicm.ops import composite
 from cicm.training.step import Players, take_step

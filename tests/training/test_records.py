@@ -1,4 +1,4 @@
-"""The log, the display, the environment."""
+"""The log and the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cicm.conventions import InputError
-from cicm.training.records import Display, Log, environment, read_log, truncate_log
+from cicm.training.records import Log, environment, read_log, truncate_log
 
 
 def test_floats_come_back_bit_for_bit(tmp_path: Path):
@@ -29,23 +29,6 @@ def test_truncation_drops_later_steps_and_a_half_written_line(tmp_path: Path):
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
     assert truncate_log(path, 2) == 0
     assert truncate_log(tmp_path / "none.jsonl", 2) == 0
-
-
-def test_without_a_terminal_there_is_a_plain_line_now_and_then(capfd):
-    display = Display(total=3, first=0, name="toy", shown=True)
-    for step in (1, 2, 3):
-        display.update(step, f"note {step}")
-    display.close()
-    told = capfd.readouterr().err.splitlines()
-    assert len(told) == 1  # the first two came too soon
-    assert told[0].startswith("step 3/3  note 3")
-
-
-def test_other_ranks_show_nothing(capfd):
-    display = Display(total=1, first=0, name="toy", shown=False)
-    display.say("hello")
-    display.update(1, "note")
-    assert capfd.readouterr() == ("", "")
 
 
 def test_the_environment_names_versions_and_hardware():

@@ -142,6 +142,14 @@ def test_a_gradient_that_is_not_finite_names_its_term(fabric64, make_players, ba
     torch.testing.assert_close(players.bare.state_dict(), before, rtol=0, atol=0)
 
 
+def test_without_an_adversarial_term_it_is_not_blamed(fabric64, make_players, batch):
+    """A gradient whose norm overflows, although no term's own gradient does."""
+    players, objective = make_players(), ObjectiveConfig(weights=Weights(adversarial=0.0, inpaint=1e300))
+    with pytest.raises(TrainingStopped, match="the gradient is not finite although each term's own is") as error:
+        take_step(fabric64, players, batch, objective)
+    assert "adversarial" not in str(error.value)
+
+
 def test_the_generators_step_leaves_no_gradient_in_the_discriminator(fabric64, make_players, batch):
     players = make_players(adversarial=True)
     seen = {}

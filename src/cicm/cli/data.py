@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
@@ -46,7 +44,6 @@ def parser() -> ArgumentParser:
     add("--split", type=str, nargs="+", default=[], metavar="SPLIT", help="only these splits; default all")
     add("--quick", action="store_true", help="names and numbers alone: no file is opened")
     add("--read", action="store_true", help="decode every picture, and name those that can't be read")
-    add("--workers", type=int, default=2, metavar="N", help="threads that decode, with --read")
     add("--json", action="store_true", help="print JSON, with up to a thousand names per problem")
     return made
 
@@ -69,17 +66,17 @@ def main(argv: Sequence[str]) -> int:
 
     from cicm.datasets import layout_named
     from cicm.datasets.checking import check
+    from cicm.terminal import Progress
 
     layout = layout_named(options.name)
     splits = [part for word in options.split for part in word.split(",") if part]
-    with _progress() as progress:
+    with Progress(None, "pictures") as progress:
         report = check(
             layout,
             options.root,
             splits,
             depth="names" if options.quick else "read" if options.read else "sample",
-            workers=options.workers,
-            progress=progress,
+            progress=lambda split, done, total: progress.update(done, total, split),
         )
     if options.json:
         print(json.dumps(report.to_dict(), indent=2))
@@ -116,7 +113,7 @@ def _plain(layout: Layout) -> dict[str, object]:
 
 
 def _tell(report: Report) -> None:
-    from cicm.datasets.tree import shown
+    from cicm.terminal import shown
 
     print(f"{report.layout} in {shown(report.root)}: {report.title}")
     for split in report.splits:
@@ -134,24 +131,3 @@ def _tell(report: Report) -> None:
         if (left := max(problem.count, len(problem.paths)) - SHOWN) > 0 and problem.paths:
             print(f"    and {left:,} more, see --json")
     print("complete" if report.complete else "not complete, or not as published")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with rate and time left on a terminal; nothing elsewhere. On stderr."""
-    if not sys.stderr.isatty():
-        yield lambda split, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        tasks = {}
-
-        def advance(split: str, done: int, total: int) -> None:
-            if split not in tasks:
-                tasks[split] = bar.add_task(split, total=total)
-            bar.update(tasks[split], completed=done)
-
-        yield advance

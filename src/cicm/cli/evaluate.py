@@ -15,7 +15,7 @@ from cicm.conventions import BANDS, InputError
 from cicm.evaluation.presets import DEFAULT, PRESETS, Preset, preset_of
 
 if TYPE_CHECKING:
-    from cicm.data.pairs import Pair
+    from cicm.data.pair_lists import Pair
     from cicm.evaluation.methods import Method
     from cicm.evaluation.scoring import Plan, Progress
     from cicm.evaluation.tables import Grid
@@ -149,7 +149,7 @@ def _score(options: Namespace) -> int:
     if options.raw and not options.methods:
         raise InputError("--raw says how methods are scored; name one.")
 
-    from cicm.data.pairs import write_pairs
+    from cicm.data.pair_lists import write_pairs
     from cicm.evaluation.grid import save_grid
     from cicm.evaluation.records import check_output, images_path
     from cicm.evaluation.scoring import evaluate, make_plan, make_protocol
@@ -215,7 +215,8 @@ def _score(options: Namespace) -> int:
 
 def _pairs(options: Namespace, invert: bool) -> list[Pair]:
     """The fixed list, read or made."""
-    from cicm.data.pairs import make_pairs, read_pairs
+    from cicm.data.pair_lists import read_pairs
+    from cicm.data.pairs import make_pairs
     from cicm.datasets import photos_of
     from cicm.evaluation.lists import without_masks
 

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parse(parser(), argv)
     # What can be wrong with files is found before torch is loaded, so that errors come at once.
-    from cicm.photos.folders import find_images
+    from cicm.photos.headers import find_images
 
     for path, what in ((options.weights, "weights"), (options.album, "album")):
         if path is not None:

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from cicm.data.generators import HoleGenerator
     from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
     from cicm.data.loading import TrainingStream
-    from cicm.data.pairs import Pair, hole_of, make_pairs, pairs_hash, read_pairs, write_pairs
+    from cicm.data.pair_lists import Pair, pairs_hash, read_pairs, write_pairs
+    from cicm.data.pairs import hole_of, make_pairs
 
 _HOMES = {
     "datasets": ["PairedPhotos", "TrainingPhotos"],
     "generators": ["HoleGenerator"],
     "holes": ["find_masks", "hole_fraction", "resize_hole", "to_hole"],
     "loading": ["TrainingStream"],
-    "pairs": ["Pair", "hole_of", "make_pairs", "pairs_hash", "read_pairs", "write_pairs"],
+    "pair_lists": ["Pair", "pairs_hash", "read_pairs", "write_pairs"],
+    "pairs": ["hole_of", "make_pairs"],
 }
 
 __all__ = [

@@ -15,9 +15,10 @@ from torch.utils.data import Dataset, get_worker_info
 
 from cicm.conventions import InputError
 from cicm.data.generators import HoleGenerator
-from cicm.data.pairs import Pair, hole_of
+from cicm.data.pair_lists import Pair
+from cicm.data.pairs import hole_of
 from cicm.files import reason_of
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 from cicm.photos.photo import read_image
 
 HoleMaker = Callable[[int, int, np.random.Generator], Tensor]

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from cicm.conventions import BANDS, InputError, band_of, band_of_range
-from cicm.photos.folders import find_images
+from cicm.files import evenly_spaced
+from cicm.photos.headers import find_images
 from cicm.photos.masks import missing_pixels
 
 NVIDIA_COUNT = 12_000
@@ -155,7 +156,7 @@ def _check_band(root: Path, band: str, paths: list[Path], invert: bool, samples:
     low, high = BANDS[band]
     votes: Counter[str] = Counter()
     shares = []
-    for path in paths[:: max(1, len(paths) // samples)][:samples]:
+    for path in evenly_spaced(paths, samples):
         share = hole_fraction(to_hole(path, invert=invert))
         shares.append(share)
         # 0.02: the share at which a file was sorted may have been taken at another size.

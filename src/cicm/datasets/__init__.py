@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cicm.conventions import InputError
 from cicm.datasets import faces, folders, labelled, masks, places
-from cicm.datasets.tree import Found, Layout, Problem, Tree
+from cicm.datasets.tree import Layout, Problem, SplitFiles, Tree
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -32,7 +32,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 """Every layout by its name."""
 
-__all__ = ["LAYOUTS", "Found", "Layout", "Problem", "find", "labels_of", "layout_named", "photos_of"]
+__all__ = ["LAYOUTS", "Layout", "Problem", "SplitFiles", "find", "labels_of", "layout_named", "photos_of"]
 
 
 def layout_named(name: str, kind: str | None = None) -> Layout:
@@ -54,7 +54,7 @@ def layout_named(name: str, kind: str | None = None) -> Layout:
     return LAYOUTS[name]
 
 
-def find(layout: Layout, root: str | Path, split: str) -> Found:
+def find(layout: Layout, root: str | Path, split: str) -> SplitFiles:
     """The photos of a split, and their labels.
 
     A copy with fewer or more photos than the complete one has is told with a warning: it may be meant.

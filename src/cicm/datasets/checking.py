@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from cicm.conventions import InputError
 from cicm.datasets.masks import expected_share, fits, measured_polarity, white_share
-from cicm.datasets.tree import Found, Layout, Problem, Tree
-from cicm.photos.folders import image_size
+from cicm.datasets.tree import Layout, Problem, SplitFiles, Tree
+from cicm.files import evenly_spaced
+from cicm.photos.headers import image_size
 from cicm.photos.photo import read_image
 
 Depth = Literal["names", "sample", "read"]
@@ -30,6 +31,9 @@ _COLOURS = {
     "black": "black means missing, by the area of the masks; evaluate with --mask-polarity black",
     "unknown": "which colour means missing can't be told from this band's areas",
 }
+
+THREADS = max(2, min(8, os.cpu_count() or 2))
+"""Threads that decode."""
 
 CHUNK = 64
 """Pictures that are handed to the threads at once: what is decoded at a time is bounded by their number."""
@@ -96,7 +100,6 @@ def check(
     splits: Sequence[str] = (),
     *,
     depth: Depth = "sample",
-    workers: int = 2,
     progress: Progress = lambda split, done, total: None,
 ) -> Report:
     """Look at a data set's folder; changes nothing.
@@ -106,14 +109,11 @@ def check(
         root: the folder.
         splits: which ones; none for all (of a layout that takes any number: those that are there).
         depth: how closely.
-        workers: threads that decode, at the depth "read".
         progress: called now and then.
 
     Raises:
-        InputError: no such folder or split, a number of workers below 1.
+        InputError: no such folder or split.
     """
-    if workers < 1:
-        raise InputError(f"workers must be 1 or more; got {workers}.")
     tree = Tree(root)
     chosen = [layout.check_split(split) for split in splits] or _splits_here(layout, tree)
     reports, notes = [], []
@@ -128,11 +128,11 @@ def check(
         if depth == "sample":
             opened, sizes = _headers(layout, tree, split, found)
         elif depth == "read":
-            opened, sizes = _decode(layout, tree, split, found, workers, progress)
+            opened, sizes = _decode(layout, tree, split, found, progress)
         labels = None if found.labels is None else sum(label is not None for label in found.labels)
         reports.append(SplitReport(split, len(found.photos), layout.counts[split], labels, opened, sizes))
         if layout.kind == "masks" and depth != "names" and found.photos:
-            colours[split] = _polarity(layout, tree, split, found, every=depth == "read", workers=workers)
+            colours[split] = _polarity(layout, tree, split, found, every=depth == "read")
             notes.append(f"{split}: {_COLOURS[colours[split]]}")
     if {"white", "black"} <= set(colours.values()):
         told = ", ".join(f"{colour} in {split}" for split, colour in colours.items())
@@ -155,7 +155,7 @@ def _splits_here(layout: Layout, tree: Tree) -> list[str]:
     return [split for split in layout.counts if split != "all" and tree.first_folder(split) is not None] or ["all"]
 
 
-def _count(layout: Layout, tree: Tree, split: str, found: Found) -> None:
+def _count(layout: Layout, tree: Tree, split: str, found: SplitFiles) -> None:
     expected = layout.counts[split]
     explained = any(problem.stops and problem.split in ("", split) for problem in tree.problems)
     if explained and (not expected or len(found.photos) < expected):
@@ -186,10 +186,10 @@ def _no_empty_files(tree: Tree, split: str, paths: Iterable[str]) -> None:
         tree.report(f"{len(empty):,} files are empty", "Copy them again.", empty, split=split)
 
 
-def _headers(layout: Layout, tree: Tree, split: str, found: Found) -> tuple[int, str]:
+def _headers(layout: Layout, tree: Tree, split: str, found: SplitFiles) -> tuple[int, str]:
     """Read the headers of pictures evenly spread over the split, and of their labels."""
     count = min(SAMPLES, len(found.photos))
-    places = [index * len(found.photos) // count for index in range(count)]
+    places = evenly_spaced(range(len(found.photos)), count)
     broken, sizes = [], {}
     for place in places:
         try:
@@ -201,7 +201,7 @@ def _headers(layout: Layout, tree: Tree, split: str, found: Found) -> tuple[int,
     return count, _in_words(sizes.values())
 
 
-def _decode(layout: Layout, tree: Tree, split: str, found: Found, workers: int, progress: Progress) -> tuple[int, str]:
+def _decode(layout: Layout, tree: Tree, split: str, found: SplitFiles, progress: Progress) -> tuple[int, str]:
     """Decode every picture and every label."""
 
     def size_of(path: str) -> tuple[int, int] | InputError:
@@ -216,7 +216,7 @@ def _decode(layout: Layout, tree: Tree, split: str, found: Found, workers: int, 
     same: dict[tuple[int, int], tuple[int, int]] = {}  # millions of photos share a few sizes
     broken, done = [], 0
     waiting = iter(paths)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         while chunk := list(islice(waiting, CHUNK)):
             for path, size in zip(chunk, pool.map(size_of, chunk)):
                 if isinstance(size, InputError):
@@ -245,7 +245,7 @@ def _compare_sizes(
     layout: Layout,
     tree: Tree,
     split: str,
-    found: Found,
+    found: SplitFiles,
     sizes: dict[int, tuple[int, int]],
     size_of: Callable[[Path], tuple[int, int]],
 ) -> None:
@@ -299,7 +299,7 @@ def _in_words(sizes: Iterable[tuple[int, int]]) -> str:
     return f"{min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high"
 
 
-def _polarity(layout: Layout, tree: Tree, split: str, found: Found, *, every: bool, workers: int) -> str:
+def _polarity(layout: Layout, tree: Tree, split: str, found: SplitFiles, *, every: bool) -> str:
     """Measure which colour means missing; report masks that are not of their bin."""
     shares: dict[str, float] = {}
 
@@ -313,7 +313,7 @@ def _polarity(layout: Layout, tree: Tree, split: str, found: Found, *, every: bo
         return shares[name]
 
     if every:
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             waiting = iter(found.photos)
             while chunk := list(islice(waiting, CHUNK)):
                 list(pool.map(share, [tree.root / path for path in chunk]))

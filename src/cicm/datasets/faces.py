@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cicm.datasets.tree import Found, Layout, Tree
+from cicm.datasets.tree import Layout, SplitFiles, Tree
 
 PARTS = {"0": "train", "1": "val", "2": "test"}
 LAST_OF_TRAIN, LAST_OF_VAL = 162_770, 182_637
@@ -13,7 +13,7 @@ PARTITION = tuple(
 )
 
 
-def _find_celeba(layout: Layout, tree: Tree, split: str) -> Found:
+def _find_celeba(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     folder = tree.first_folder(
         "img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba", "celeba/img_align_celeba"
     )
@@ -26,11 +26,13 @@ def _find_celeba(layout: Layout, tree: Tree, split: str) -> Found:
             f"It says which photo is of which split; it stands beside the photos (folder Eval): {layout.get}.",
         )
     if folder is None or partition is None:
-        return Found()
+        return SplitFiles()
     parts = _partition(tree, partition)
     there = tree.images(folder)
     tree.surplus(there, [f"{folder}/{name}" for name in parts], partition)
-    return Found(tree.present([f"{folder}/{n}" for n, part in parts.items() if part == split], there, split, partition))
+    return SplitFiles(
+        tree.present([f"{folder}/{n}" for n, part in parts.items() if part == split], there, split, partition)
+    )
 
 
 def _partition(tree: Tree, name: str) -> dict[str, str]:
@@ -52,19 +54,19 @@ def _partition(tree: Tree, name: str) -> dict[str, str]:
     return parts
 
 
-def _find_celeba_hq(layout: Layout, tree: Tree, split: str) -> Found:
+def _find_celeba_hq(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     folder = tree.first_folder("CelebA-HQ-img", "CelebAMask-HQ/CelebA-HQ-img")
     if folder is None:
         tree.missing("the folder CelebA-HQ-img", f"Unpack CelebAMask-HQ.zip here: {layout.get}.")
-        return Found()
+        return SplitFiles()
     there = tree.images(folder)
     if split == "all":
-        return Found(sorted(there, key=lambda path: (len(path), path)))
+        return SplitFiles(sorted(there, key=lambda path: (len(path), path)))
     name = "CelebA-HQ-to-CelebA-mapping.txt"
     mapping = tree.first_file(name, f"CelebAMask-HQ/{name}")
     if mapping is None:
         tree.missing(name, "It says which photo of CelebA each one is, and so its split; the archive holds it.")
-        return Found()
+        return SplitFiles()
     partition = tree.first_file(*PARTITION)
     parts = _partition(tree, partition) if partition else {}
     endings = {path.rsplit("/", 1)[-1].rpartition(".")[0]: path for path in there}
@@ -82,7 +84,7 @@ def _find_celeba_hq(layout: Layout, tree: Tree, split: str) -> Found:
 
     tree.rows(mapping, 3, read=read, heads=1)
     tree.surplus(there, listed, name)
-    found = Found(tree.present(chosen, there, split, name))
+    found = SplitFiles(tree.present(chosen, there, split, name))
     if not partition:
         found.notes.append("split by CelebA's official numbers; list_eval_partition.txt is not here")
     return found

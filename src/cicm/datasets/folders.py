@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cicm.datasets.tree import Found, Layout, Tree
+from cicm.datasets.tree import Layout, SplitFiles, Tree
 
 
-def _find(layout: Layout, tree: Tree, split: str) -> Found:
+def _find(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     if split != "all" and tree.first_folder(split) is None:
         tree.missing(f"the folder {split}", "Make it, or choose the split `all`, which takes the whole folder.", split)
-        return Found()
-    return Found(tree.images("" if split == "all" else split))
+        return SplitFiles()
+    return SplitFiles(tree.images("" if split == "all" else split))
 
 
 FOLDER = Layout(

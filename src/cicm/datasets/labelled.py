@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-from cicm.datasets.tree import Found, Layout, Tree
+from cicm.datasets.tree import Layout, SplitFiles, Tree
 
 _STREET = re.compile(r"leftImg8bit/(?:train|val|test)/([A-Za-z-]+)/(\1_\d{6}_\d{6})_leftImg8bit\.png")
 
 
-def _find_cityscapes(layout: Layout, tree: Tree, split: str) -> Found:
+def _find_cityscapes(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     folder = f"leftImg8bit/{split}"
     if tree.first_folder(folder) is None:
         tree.missing(f"the folder {folder}", f"Unpack leftImg8bit_trainvaltest.zip here: {layout.get}.", split)
-        return Found()
+        return SplitFiles()
     photos: list[str] = []
     strangers: list[str] = []
     for path in tree.images(folder):
@@ -26,7 +26,7 @@ def _find_cityscapes(layout: Layout, tree: Tree, split: str) -> Found:
             split=split,
             stops=False,
         )
-    found = Found(photos)
+    found = SplitFiles(photos)
     if split not in layout.labels:
         found.notes.append(f"{split}: its labels are not public; those in gtFine/{split} hold no classes")
         return found
@@ -39,7 +39,7 @@ def _find_cityscapes(layout: Layout, tree: Tree, split: str) -> Found:
     return found
 
 
-def _find_outdoor(layout: Layout, tree: Tree, split: str) -> Found:
+def _find_outdoor(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     photos, labels, archive = {
         "train": (
             ("OutdoorSeg/images", "images"),
@@ -60,10 +60,10 @@ def _find_outdoor(layout: Layout, tree: Tree, split: str) -> Found:
     folder = tree.first_folder(*photos)
     if folder is None:
         tree.missing(f"the folder {photos[0]}", f"Unpack {archive} here: {layout.get}.", split)
-        return Found()
+        return SplitFiles()
     maps = tree.first_folder(*labels) or labels[0]
     # The maps of the test photos may lie in a folder beside them, below the same one.
-    found = Found([path for path in tree.images(folder) if not path.startswith(f"{maps}/")])
+    found = SplitFiles([path for path in tree.images(folder) if not path.startswith(f"{maps}/")])
     there = {_stem(path): path for path in tree.images(maps)} if tree.first_folder(maps) else {}
     label = {path: there.get(_stem(path), f"{maps}/{_stem(path)}.png") for path in found.photos}
     _match_labels(tree, found, split, label, maps, f"{archive}'s annotations")
@@ -74,7 +74,7 @@ def _stem(path: str) -> str:
     return path.rsplit("/", 1)[-1].rpartition(".")[0]
 
 
-def _match_labels(tree: Tree, found: Found, split: str, label: dict[str, str], folder: str, archive: str) -> None:
+def _match_labels(tree: Tree, found: SplitFiles, split: str, label: dict[str, str], folder: str, archive: str) -> None:
     """Give each photo its label. None at all is a note; some missing, or labels without a photo, are problems."""
     there = set(tree.images(folder)) if tree.first_folder(folder) else set()
     if not there:

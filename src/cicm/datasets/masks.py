@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cicm.conventions import BANDS, InputError, band_of_range, range_of
-from cicm.datasets.tree import Found, Layout, Tree
+from cicm.datasets.tree import Layout, SplitFiles, Tree
 from cicm.photos.masks import missing_pixels
 
 Polarity = Literal["white", "black", "unknown"]
@@ -21,7 +21,7 @@ SLACK = 0.02
 """How far a share may lie outside its bin: files are sorted at one size and often stored at another."""
 
 
-def _find_nvidia(layout: Layout, tree: Tree, split: str) -> Found:
+def _find_nvidia(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     folder = tree.first_folder("mask/testing_mask_dataset", "testing_mask_dataset", "test_mask", "")
     assert folder is not None, "the root is a folder"
     there = tree.images(folder)
@@ -38,10 +38,10 @@ def _find_nvidia(layout: Layout, tree: Tree, split: str) -> Found:
     if absent := [f"{number:05}.png" for number in wanted if number not in numbers]:
         what = f"{len(absent):,} of the masks {first:05} to {wanted[-1]:05} are absent"
         tree.report(what, "Unpack test_mask.zip again: a mask's number tells its share.", absent, split=split)
-    return Found([numbers[number] for number in wanted if number in numbers])
+    return SplitFiles([numbers[number] for number in wanted if number in numbers])
 
 
-def _find_bands(layout: Layout, tree: Tree, split: str) -> Found:
+def _find_bands(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     strangers = [name for name in tree.folders() if band_of_range(name) is None]
     strangers += [path for path in tree.images() if "/" not in path]
     if strangers:
@@ -50,7 +50,7 @@ def _find_bands(layout: Layout, tree: Tree, split: str) -> Found:
     names = [name for name in tree.folders() if band_of_range(name) == split]
     if not names:
         tree.missing(f"a folder of the band {split}", f"Name it {split} (or 0%-20%, 10-20 and the like).", split)
-    return Found([path for name in names for path in tree.images(name)])
+    return SplitFiles([path for name in names for path in tree.images(name)])
 
 
 def expected_share(layout: Layout, path: str) -> tuple[float, float]:

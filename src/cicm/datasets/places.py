@@ -6,7 +6,7 @@ development kit), as torchvision renames them (`data_256_standard`), and the eas
 
 from __future__ import annotations
 
-from cicm.datasets.tree import Found, Layout, Tree
+from cicm.datasets.tree import Layout, SplitFiles, Tree
 
 GET = "http://places2.csail.mit.edu/download.html; the file lists too (filelist_places365-standard.tar, -challenge.tar)"
 TERMS = "known: non-commercial research and education; the photos' own rights stay with their owners"
@@ -35,12 +35,12 @@ def _layout(word: str, train: int, size: str) -> Layout:
     )
 
 
-def _find(layout: Layout, tree: Tree, split: str) -> Found:
+def _find(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     word = "challenge" if "challenge" in layout.name else "standard"
     size, other = ("large", "256") if layout.name.endswith("-large") else ("256", "large")
     stems = [f"data_{{}}_{word}", "data_{}"] if split == "train" else [split + "_{}"]
     list_name = f"places365_train_{word}.txt" if split == "train" else f"places365_{split}.txt"
-    found = Found()
+    found = SplitFiles()
 
     folder = tree.first_folder(*(stem.format(size) for stem in stems))
     easy = None

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cicm.conventions import InputError
-from cicm.files import reason_of
-from cicm.photos.folders import ENDINGS
+from cicm.files import is_inside, reason_of, walk
+from cicm.photos.formats import ENDINGS
+from cicm.terminal import shown
 
 MOST_NAMED = 1000
 """Paths that one problem names at most; the others are counted."""
@@ -44,7 +45,7 @@ class Problem:
 
 
 @dataclass
-class Found:
+class SplitFiles:
     """What a layout finds of one split.
 
     Args:
@@ -75,7 +76,6 @@ class Tree:
         if not self.root.is_dir():
             what = "is a file" if self.root.exists() else "does not exist"
             raise InputError(f"expected the folder of a data set; {root} {what}. Check the path.")
-        self.real = os.path.realpath(self.root)
         self.problems: list[Problem] = []
         self._images: dict[str, list[str]] = {}
 
@@ -113,7 +113,7 @@ class Tree:
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """(number from 1, text) of each line that isn't empty; a list that can't be read ends early and is reported."""
-        if not self._inside(self.root / name):
+        if not is_inside(self.root / name, self.root):
             self.report("a list is a link out of the folder", "Copy the file here.", [name])
             return
         try:
@@ -195,54 +195,28 @@ class Tree:
         """Report that a part isn't there."""
         self.report(f"{what} is missing", do, split=split)
 
-    def _inside(self, path: str | Path) -> bool:
-        real = os.path.realpath(path)
-        return real == self.real or real.startswith(self.real.rstrip(os.sep) + os.sep)
-
     def _walk(self, folder: str) -> list[str]:
-        found: list[str] = []
-        strange: dict[str, list[str]] = {"out": [], "folder": [], "no file": [], "closed": []}
-        if not self._inside(self.root / folder):
-            strange["out"].append(folder)
-        waiting = [] if strange["out"] else [folder]
-        while waiting:
-            place = waiting.pop()
-            try:
-                with os.scandir(self.root / place) as scan:
-                    entries = [entry for entry in scan if not entry.name.startswith(".")]
-            except OSError:
-                strange["closed"].append(place)
-                continue
-            for entry in entries:
-                path = f"{place}/{entry.name}" if place else entry.name
-                image = os.path.splitext(entry.name)[1].lower() in ENDINGS
-                linked = entry.is_symlink()
-                if linked and (image or entry.is_dir()) and not self._inside(entry.path):
-                    strange["out"].append(path)
-                elif entry.is_dir(follow_symlinks=not linked):
-                    waiting.append(path)
-                elif linked and entry.is_dir():
-                    strange["folder"].append(path)
-                elif image and entry.is_file():
-                    found.append(path)
-                elif image:
-                    strange["no file"].append(path)
-        for what, do, kind in (
-            (
-                "links lead out of the folder; they are not followed",
-                "Copy what they lead to, or name its folder.",
-                "out",
-            ),
-            ("links to folders are not followed", "Name the folder itself, or copy it.", "folder"),
-            ("names of photos are no regular files", "Take them away, or copy the photos again.", "no file"),
-            ("folders can't be listed", "Mend their permissions.", "closed"),
-        ):
-            if paths := sorted(strange[kind]):
-                self.report(f"{len(paths):,} {what}", do, paths)
-        return sorted(found)
+        if not is_inside(self.root / folder, self.root):
+            self.report("a folder is a link out of the data set", "Copy what it leads to.", [folder])
+            return []
+        try:
+            listing = walk(
+                self.root / folder, lambda name: os.path.splitext(name)[1].lower() in ENDINGS, inside=self.root
+            )
+        except InputError as error:
+            self.report(f"a folder can't be listed ({error})", "Mend its permissions.", [folder])
+            return []
+        start = f"{folder}/" if folder else ""
+        reasons: dict[str, list[str]] = {}
+        for path, wrong in listing.problems:
+            reasons.setdefault(wrong, []).append(start + path)
+        for wrong, paths in reasons.items():
+            what, _, do = wrong.partition(". ")
+            self.report(f"{len(paths):,} paths are left out: {what}", do or "Mend it.", paths)
+        return [start + path for path in listing.files]
 
 
-Finder = Callable[["Layout", Tree, str], Found]
+Finder = Callable[["Layout", Tree, str], SplitFiles]
 """(layout, folder, split) -> what is there; problems go to the folder's list."""
 
 
@@ -300,13 +274,3 @@ def stays_inside(path: str) -> bool:
 
 def _rooted(part: str) -> bool:
     return part.startswith("/") or ":" in part
-
-
-def shown(path: str) -> str:
-    """A path as it may be printed: one with control characters is escaped.
-
-    Example:
-        >>> shown("a/b.jpg"), shown("a\\x1b[2J.jpg")
-        ('a/b.jpg', "'a\\\\x1b[2J.jpg'")
-    """
-    return path if path.isprintable() else ascii(path)

@@ -100,7 +100,7 @@ def _compare_images(cell: Cell, metric: str, tables: list[dict[Picture, float]],
             )
     rows = np.array([[table[picture] for picture in pictures] for table in tables])
     difference = rows[split:].mean(axis=0) - rows[:split].mean(axis=0)
-    gain = difference if METRICS[metric].better == "higher" else -difference
+    gain = METRICS[metric].gain(rows[:split].mean(axis=0), rows[split:].mean(axis=0))
     means = rows.mean(axis=1)
     return _comparison(
         cell,

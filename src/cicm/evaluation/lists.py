@@ -9,7 +9,7 @@ import numpy as np
 
 from cicm.conventions import InputError, band_of
 from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
-from cicm.data.pairs import Pair
+from cicm.data.pair_lists import Pair
 
 
 def without_masks(

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.data.pairs import Pair
+from cicm.data.pair_lists import Pair
 from cicm.ops import composite
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 from cicm.photos.photo import read_image
 
 RADIUS = 5

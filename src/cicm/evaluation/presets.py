@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
+from cicm.metrics import METRICS, create
 
 if TYPE_CHECKING:
     from cicm.metrics import Running
@@ -54,8 +55,6 @@ class Preset:
         Raises:
             InputError: the project does not report it, or not in a way that can be had here.
         """
-        from cicm.metrics import create
-
         if name in self.absent:
             raise InputError(f"{name} as in {self.name}: {self.absent[name]}.")
         if name not in self.metrics:
@@ -89,13 +88,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name=DEFAULT,
             source="this project",
-            metrics={
-                name: {}
-                for name in (
-                    *("psnr", "ssim", "l1", "sqz-distance", "sqz-frechet", "sqz-kernel"),
-                    *("lpips-alex", "lpips-vgg", "lpips-squeeze", "fid", "kid"),
-                )
-            },
+            metrics={name: {} for name in METRICS},
             photos="whatever the list names; composites, rounded to 8 bits",
         ),
         Preset(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cicm.conventions import BANDS, InputError
 from cicm.data.datasets import PairedPhotos
-from cicm.data.pairs import GENERATED, Pair, pairs_hash
+from cicm.data.pair_lists import GENERATED, Pair, pairs_hash
 from cicm.evaluation.grid import GridRow, chosen
 from cicm.evaluation.intervals import interval
 from cicm.evaluation.methods import Method, to_array
@@ -24,7 +24,8 @@ from cicm.evaluation.presets import DEFAULT, PRESETS, Preset
 from cicm.evaluation.protocol import COMPOSITE, RAW, ROUNDING, ROUNDING_OF_METRIC, SIZES, Protocol
 from cicm.evaluation.provenance import commit, hardware, software
 from cicm.evaluation.records import Evaluation, ImageScores, Record
-from cicm.metrics import METRICS, Running, quantised, update_all
+from cicm.metrics import METRICS, Running, update_all
+from cicm.metrics.pixels import quantised
 from cicm.metrics.published import find, published
 
 Progress = Callable[[str, int], None]
@@ -229,7 +230,7 @@ def evaluate(
                 if method is methods[0]:
                     digest.update(pixels(image, hole))
                 filled = _fill(method, image, hole, pairs, scores)
-                scored = filled.to(method.device), image.to(method.device)
+                scored = (part.to(method.device) for part in (filled, image, hole))
                 for name, values in update_all(running, *scored).items():
                     if values is not None:
                         scores.by_image.setdefault(name, []).extend(values.tolist())

@@ -12,10 +12,9 @@ from cicm.evaluation.compare import Comparison
 from cicm.evaluation.records import Evaluation, Record
 from cicm.metrics import METRICS
 
-DIGITS = {"psnr": 2, "l1": 3, "sqz-frechet": 2, "sqz-kernel": 2, "fid": 2, "kid": 2}
 MISSING = "n/a: "
 REASON = 14  # characters of the narrowest column with a reason in it
-ARROW = {"higher": "↑", "lower": "↓"}
+_ARROW = {"higher": "↑", "lower": "↓", "near 1": "→1"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def number(metric: str, value: float, *, sign: bool = False) -> str:
         >>> number("psnr", 25.1239), number("psnr", 1.5, sign=True), number("ssim", 0.5)
         ('25.12', '+1.50', '0.5000')
     """
-    return format(value, f"{'+' if sign else ''}.{DIGITS.get(metric, 4)}f")
+    return format(value, f"{'+' if sign else ''}.{METRICS[metric].digits}f")
 
 
 def missing(reason: str) -> str:
@@ -105,7 +104,7 @@ def missing(reason: str) -> str:
 def title(metric: str) -> str:
     """A metric with its unit and an arrow that says which way is better."""
     entry = METRICS[metric]
-    return " ".join(part for part in (metric, f"[{entry.unit}]" if entry.unit else "", ARROW[entry.better]) if part)
+    return " ".join(part for part in (metric, f"[{entry.unit}]" if entry.unit else "", _ARROW[entry.better]) if part)
 
 
 def table(evaluation: Evaluation, *, intervals: bool = False) -> Grid:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.inference.pictures import BATCH, PictureInpainter
+from cicm.inference.painter import BATCH, PictureInpainter
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,7 +37,7 @@ class Engine:
     Args:
         workers: threads that read and write; None takes one more than there are cores, and one for each of a batch.
         batch: most pictures in one forward; None takes 1 on a CPU, where larger ones are slower, and 8 elsewhere.
-        memory: bytes that pictures in work may take together, about; a larger one is done alone.
+        ram: bytes that the pictures in work may take together, about; a larger picture is done alone.
 
     Raises:
         InputError: a number below 1.
@@ -45,10 +45,10 @@ class Engine:
 
     workers: int | None = None
     batch: int | None = None
-    memory: int = 2**31
+    ram: int = 2**31
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch", "memory"):
+        for name in ("workers", "batch", "ram"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1; got {value}.")

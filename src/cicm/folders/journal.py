@@ -26,12 +26,12 @@ from typing import Any
 
 from cicm import __version__
 from cicm.conventions import InputError
-from cicm.files import reason_of
+from cicm.files import digest_of, reason_of
 from cicm.terminal import shown
 
-FOLDER = ".cicm"
-FORMAT = 1
-MAX_LINE = 2**20
+_FOLDER = ".cicm"
+_FORMAT = 1
+_MAX_LINE = 2**20
 
 Inputs = list[list[Any]]
 """[name, size in bytes, time of change in nanoseconds] of each file that a result is made of."""
@@ -83,7 +83,7 @@ class Ledger:
         try:
             if file.is_symlink() or not file.is_file() or file.stat().st_size != entry.size:
                 return False
-            return entry.finished or digest_of(file) == entry.digest
+            return entry.finished or _is_of(entry.digest, file)
         except OSError:
             return False
 
@@ -98,12 +98,12 @@ def read_ledger(out: Path) -> Ledger:
         InputError: a journal that can't be opened.
     """
     ledger = Ledger()
-    folder = out / FOLDER
+    folder = out / _FOLDER
     try:
         files = sorted(folder.glob("journal*.jsonl"), key=lambda file: file.stat().st_mtime_ns)
         for file in files:
             with file.open("rb") as stream:
-                while line := stream.readline(MAX_LINE):
+                while line := stream.readline(_MAX_LINE):
                     _take(ledger, line)
     except OSError as error:
         raise InputError(f"the journal in {shown(folder)} can't be read: {reason_of(error)}") from error
@@ -116,10 +116,12 @@ def digest_of_settings(settings: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def digest_of(file: Path) -> str:
-    """Of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def _is_of(digest: str, file: Path) -> bool:
+    """Whether a journal's digest is that of a file."""
+    if len(digest) == 64:
+        return digest == digest_of(file)
+    with file.open("rb") as stream:  # journals of the first versions hold a shorter one
+        return digest == hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 class Journal:
@@ -136,7 +138,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any], *, name: str = "", run: str = "") -> None:
-        self.folder = out / FOLDER
+        self.folder = out / _FOLDER
         self.file = self.folder / (f"journal-{name}.jsonl" if name else "journal.jsonl")
         self.parts = self.folder / (f"parts-{name}" if name else "parts")
         self.settings = digest_of_settings(settings)
@@ -161,7 +163,7 @@ class Journal:
         except OSError as error:
             raise InputError(f"no journal can be written in {shown(out)}: {reason_of(error)}") from error
         self._append(
-            {"kind": "run", "format": FORMAT, "version": __version__, "run": self.run, "began": time.time()}
+            {"kind": "run", "format": _FORMAT, "version": __version__, "run": self.run, "began": time.time()}
             | {"digest": self.settings, "settings": dict(settings)},
             sync=True,
         )
@@ -227,7 +229,7 @@ def _take(ledger: Ledger, line: bytes) -> None:
                 False,
                 str(record["run"]),
             )
-            if not safe_below(entry.output):
+            if not _safe_below(entry.output):
                 raise ValueError("a result lies in the folder of results")
             ledger.entries[key] = entry
         elif kind == "done" and (last := ledger.entries.get(key)) and last.run == record["run"]:
@@ -236,15 +238,15 @@ def _take(ledger: Ledger, line: bytes) -> None:
         ledger.damaged += line.strip() != b""
 
 
-def safe_below(path: str) -> bool:
+def _safe_below(path: str) -> bool:
     """Whether a path with "/" stays below the folder that it is joined to.
 
     Example:
-        >>> safe_below("a/b.png"), safe_below("../b.png"), safe_below("/b.png")
+        >>> _safe_below("a/b.png"), _safe_below("../b.png"), _safe_below("/b.png")
         (True, False, False)
     """
     parts = path.split("/")
-    return not os.path.isabs(path) and not {"", ".", "..", FOLDER} & set(parts) and "\0" not in path
+    return not os.path.isabs(path) and not {"", ".", "..", _FOLDER} & set(parts) and "\0" not in path
 
 
 def _lock(handle: int, file: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import secrets
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from cicm.conventions import InputError
-from cicm.files import reason_of
-from cicm.folders.run import FolderTask, Outcome
+from cicm.files import atomic, check_output, is_inside, reason_of
+from cicm.folders.outcome import Outcome
+from cicm.folders.plan import FolderTask
 from cicm.terminal import shown
 
 COLUMNS = ("photo", "output", "status", "error", "notes", "width", "height", "missing", "seconds", "details")
@@ -21,24 +22,25 @@ class ReportFile:
     """Takes outcomes one by one; the file appears whole, when it is closed.
 
     Args:
-        path: ends in .jsonl or .csv. A file that is there is replaced if it is such a report, and else refused.
-        task: nothing is written into its photos.
+        path: ends in .jsonl or .csv. An existing file is replaced if it is such a report, and refused otherwise.
+        task: the report must not be among its photos.
 
     Raises:
         InputError: another ending, a file that is no report, or a place that can't be written.
     """
 
     def __init__(self, path: str | os.PathLike, task: FolderTask) -> None:
-        self.path = Path(path)
-        if self.path.suffix.lower() not in (".jsonl", ".csv"):
-            raise InputError(f"a report ends in .jsonl or .csv; got {shown(self.path.name)}. Change the ending.")
-        photos = os.path.realpath(task.photos)
-        if os.path.realpath(self.path).startswith(photos.rstrip(os.sep) + os.sep):
-            raise InputError(f"the report {shown(self.path)} lies among the photos. Write it elsewhere.")
+        self.path = check_output(path, endings=(".jsonl", ".csv"), overwrite=True, what="report")
+        if is_inside(self.path, task.photos):
+            raise InputError(f"the report {shown(self.path)} is among the photos. Write it elsewhere.")
         try:
-            self._refuse_others()
-            self._part = self.path.parent / f".cicm-{secrets.token_hex(8)}.part"
-            self._stream = self._part.open("x", encoding="utf-8", newline="", errors="backslashreplace")
+            _refuse_others(self.path)
+            with ExitStack() as stack:
+                part = stack.enter_context(atomic(self.path))
+                self._stream = stack.enter_context(
+                    part.open("w", encoding="utf-8", newline="", errors="backslashreplace")
+                )
+                self._open = stack.pop_all()
         except OSError as error:
             raise InputError(f"the report {shown(self.path)} can't be written: {reason_of(error)}") from error
         self._table = csv.writer(self._stream) if self.path.suffix.lower() == ".csv" else None
@@ -66,12 +68,9 @@ class ReportFile:
     def close(self) -> None:
         """Put the file in its place, with the rows so far."""
         try:
-            self._stream.close()
-            os.replace(self._part, self.path)
+            self._open.close()
         except OSError as error:
             raise InputError(f"the report {shown(self.path)} could not be written: {reason_of(error)}") from error
-        finally:
-            self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> ReportFile:
         return self
@@ -79,14 +78,13 @@ class ReportFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _refuse_others(self) -> None:
-        if not os.path.lexists(self.path):
-            return
-        ours = False
-        if self.path.is_file():
-            with self.path.open("rb") as stream:
-                head = stream.read(200)
-            starts = ('{"photo": ', ",".join(COLUMNS))
-            ours = not head or any(head.startswith(start.encode()) for start in starts)
-        if not ours:
-            raise InputError(f"{shown(self.path)} exists, and is no report of a folder. Choose another name.")
+
+def _refuse_others(path: Path) -> None:
+    """Refuse to replace a file that is no report."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        head = stream.read(200)
+    starts = ('{"photo": ', ",".join(COLUMNS))
+    if head and not any(head.startswith(start.encode()) for start in starts):
+        raise InputError(f"{shown(path)} exists, and is no report of a folder. Choose another name.")

@@ -23,7 +23,7 @@ from cicm.memory import ContextMemory, MemoryConfig, MemoryRead, MemoryState, in
 from cicm.memory.rules import settle
 from cicm.memory.seeding import MOST_REGIONS, from_regions, generator_for, thinned
 from cicm.memory.visit import look_up
-from cicm.photos.folders import find_images
+from cicm.photos.headers import find_images
 from cicm.photos.photo import read_image
 
 Progress = Callable[[int, int], None]

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from cicm.assembly import Inpainting
+from cicm.assembly.fingerprint import fingerprint
 from cicm.conventions import InputError
 from cicm.data.holes import to_hole
 from cicm.inference import Inpainter, Report
-from cicm.look.sources import fingerprint, with_sets
+from cicm.look.sources import with_sets
 from cicm.memory import ContextMemory
 from cicm.memory.rules import keep_top
 from cicm.ops import missing_share
@@ -137,7 +138,7 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
     total = sum(len(read.sets) for site in memories for read in found.reads[site])
     if total > MAX_REGIONS:
         raise InputError(
-            f"{total} regions read from the memories; a page shows up to {MAX_REGIONS}. Use a smaller --max-side."
+            f"{total} regions read from the memories; a page shows up to {MAX_REGIONS}. Use a smaller photo."
         )
 
     hole = to_hole(mask, invert=invert)[0].numpy() > 0.5

@@ -1,9 +1,11 @@
-"""Distances between two sets of images in a feature space: Frechet (of Gaussians), and an unbiased kernel (MMD).
-
-The feature space is the caller's: `fid` uses the Inception network, `sqz-frechet` a SqueezeNet. Everything is float64.
-"""
+"""Frechet distance of two sets of images in a feature space: `fid` and `sqz-frechet`. Everything is float64."""
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from cicm.conventions import InputError, describe
 from cicm.metrics.pixels import as_double
+from cicm.metrics.registry import Metric
+from cicm.metrics.state import Batch, Features, Running
 
 
 class FrechetStatistics:
@@ -120,39 +124,63 @@ def _root(cov: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def kernel_distance(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"], *, paired: bool = False) -> float:
-    """Squared maximum mean discrepancy with the kernel `(x.y / D + 1)^3`, unbiased (Binkowski et al. 2018).
+class FrechetBetweenSets(Running):
+    """Frechet distance between the features of all composites and those of all images.
 
-    Its expected value does not depend on the number of images, unlike that of a Frechet distance; it may come out
-    slightly below 0 for sets that look alike.
-
-    Args:
-        x: (N, D), N at least 2; the features of the first set.
-        y: (M, D), M at least 2; the features of the second set.
-        paired: row i of x belongs to row i of y, as a composite to its picture. Such pairs are more alike than the sets
-            are and would pull the figure below 0; they are left out (the U-statistic of Gretton et al. 2012).
-
-    Returns:
-        The discrepancy.
-
-    Raises:
-        InputError: fewer than two rows; paired sets of different sizes.
-
-    Example:
-        >>> kernel_distance(torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [1.0]]))
-        7.0
+    With fewer images than features the covariances are singular: the figure is then far too high and means something
+    only beside figures at the same number of images. `compute` warns, or refuses if `strict`; `note` says it in a line.
+    Below `fewest` images it always refuses.
     """
-    if min(len(x), len(y)) < 2:
-        raise InputError(f"a kernel distance needs at least 2 images on each side; got {len(x)} and {len(y)}.")
-    if paired and len(x) != len(y):
-        raise InputError(f"paired sets must have the same size; got {len(x)} and {len(y)}.")
-    x, y = as_double(x), as_double(y)
 
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
+    def __init__(
+        self,
+        metric: Metric,
+        features: Features,
+        num_features: int,
+        protocol: Mapping[str, Any],
+        path: str | Path | None = None,
+        strict: bool = False,
+        fewest: int = 2,
+    ) -> None:
+        super().__init__(metric, protocol, path)
+        self._features = features
+        self.composites = FrechetStatistics(num_features)
+        self.images = FrechetStatistics(num_features)
+        self.strict = strict
+        self.fewest = fewest
 
-    def off_diagonal(pairs: Tensor) -> Tensor:  # the mean over pairs of different rows
-        return (pairs.sum() - pairs.diagonal().sum()) / (len(pairs) * (len(pairs) - 1))
+    @property
+    def num_images(self) -> int:
+        return self.composites.num_images
 
-    across = off_diagonal(kernel(x, y)) if paired else kernel(x, y).mean()
-    return (off_diagonal(kernel(x, x)) + off_diagonal(kernel(y, y)) - 2 * across).item()
+    @property
+    def note(self) -> str:
+        """The number of images, and a warning where it is below the number of features."""
+        count, features = self.num_images, self.composites.num_features
+        if count >= features:
+            return f"N={count}"
+        return f"N={count} < {features} features: biased upwards, comparable only at the same N"
+
+    def compute(self) -> float:
+        if self.num_images < self.fewest:
+            raise InputError(
+                f"{self.metric.name} needs at least {self.fewest} images to mean anything; got {self.num_images}. "
+                f"Score more, or look at {'kid' if self.metric.name == 'fid' else 'sqz-kernel'}."
+            )
+        if self.num_images < self.composites.num_features:
+            if self.strict:
+                raise InputError(
+                    f"{self.metric.name}: {self.note}. Score more images, or use create(..., strict=False)."
+                )
+            warnings.warn(f"{self.metric.name}: {self.note}", stacklevel=2)
+        x, y = self.composites, self.images
+        return frechet_distance(x.mean.cpu(), x.covariance().cpu(), y.mean.cpu(), y.covariance().cpu())
+
+    def _take(self, batch: Batch) -> None:
+        composites, images = self._features(batch)
+        self.composites.update(composites)
+        self.images.update(images)
+
+    def _merge(self, other: FrechetBetweenSets) -> None:
+        self.composites.merge(other.composites)
+        self.images.merge(other.images)

@@ -7,6 +7,7 @@ one is thought to be a mistake of the original network; the published figures de
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.metrics.published import published
+from cicm.metrics.state import Batch
 from cicm.metrics.trunks import Design, load_network
 
 NUM_FEATURES = 2048
 INPUT_SIZE = 299
+POOLED = {
+    "network": published("fid-inception").filename,
+    "features": f"pooled, {NUM_FEATURES}",
+    "resize": "299, bilinear, align_corners=False, no antialiasing (pytorch-fid)",
+}
+"""The protocol of features of `inception_pooled`."""
 
 
 class Conv(nn.Module):
@@ -216,3 +224,18 @@ def load_inception(path: str | Path | None = None) -> FidInception:
     network = load_network(DESIGN, published("fid-inception"), path)
     assert isinstance(network, FidInception)
     return network
+
+
+@lru_cache(maxsize=1)
+def _shared(path: str | Path | None) -> FidInception:
+    return load_inception(path)
+
+
+def inception_pooled(path: str | Path | None, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(B, 2048) of both sides; one pass for fid and kid."""
+
+    def compute() -> tuple[Tensor, Tensor]:
+        network = _shared(path).to(batch.image.device)
+        return network(batch.composite.float()), network(batch.image.float())
+
+    return batch.once(("inception", path), compute)

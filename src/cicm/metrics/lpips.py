@@ -6,6 +6,8 @@ known (`cicm weights`), and the learned heads, which ship with this package. Wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 
 from cicm.conventions import InputError
 from cicm.metrics.published import locate, published
+from cicm.metrics.registry import Metric
+from cicm.metrics.state import Batch, PerImage, Running
 from cicm.metrics.trunks import Design, Trunk, alexnet, load_network, read_tensors, squeezenet, unit, vgg16
 
 TRUNKS: dict[str, tuple[Design, str]] = {
@@ -120,3 +124,24 @@ def _check_names(net: str, version: str) -> None:
         raise InputError(f"unknown LPIPS network {net!r}; known are {', '.join(TRUNKS)}.")
     if version not in VERSIONS:
         raise InputError(f"unknown LPIPS version {version!r}; known are {', '.join(VERSIONS)}.")
+
+
+def _load_score(net: str, version: str, path: str | Path | None, scaled: bool) -> Callable[[Batch], Tensor]:
+    network = load_lpips(net, version, path)
+
+    def score(batch: Batch) -> Tensor:
+        pair = [picture.float() for picture in (batch.composite, batch.image)]
+        if not scaled:  # the network takes 2 x - 1 of what it is given
+            pair = [(picture + 1) / 2 for picture in pair]
+        return network.to(batch.image.device)(*pair)
+
+    return score
+
+
+def running(metric: Metric, *, version: str = "0.1", path: str | Path | None = None, scaled: bool = True) -> Running:
+    """`scaled`: False feeds [0, 1], as some projects do by mistake."""
+    net = metric.name.removeprefix("lpips-")
+    _check_names(net, version)
+    values = "[-1, 1]" if scaled else "[0, 1], which the weights do not expect"
+    protocol = {"network": f"torchvision {TRUNKS[net][1]}", "version": version, "input": values}
+    return PerImage(metric, partial(_load_score, net, version, path, scaled), protocol, path)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from cicm.conventions import InputError
+from cicm.files import atomic, digest_of
+from cicm.metrics.registry import METRICS
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent / "weights"
 ENVIRONMENT = "CICM_WEIGHTS"
@@ -41,7 +42,6 @@ class PublishedFile:
         sha256: of the whole file; torchvision and pytorch-fid put its first eight digits into the official name.
         num_bytes: exact size; a download that grows larger is cut off.
         licence: of the code base that publishes the weights.
-        used_by: names of the metrics that need it.
         origin: what it is, in a line.
         losses: training terms that need it, as a recipe names them below `objective`.
     """
@@ -52,9 +52,13 @@ class PublishedFile:
     sha256: str
     num_bytes: int
     licence: str
-    used_by: tuple[str, ...]
     origin: str
     losses: tuple[str, ...] = ()
+
+    @property
+    def used_by(self) -> tuple[str, ...]:
+        """Names of the metrics that need it."""
+        return tuple(metric.name for metric in METRICS.values() if self.name in metric.needs)
 
 
 PUBLISHED: dict[str, PublishedFile] = {
@@ -67,7 +71,6 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="15384e3b3ee545a6b1a36a64603d2450afe1bac90a0faf8a31c530ff603a72cb",
             num_bytes=2_894_928,
             licence="MIT",
-            used_by=("sqz-distance", "sqz-frechet", "sqz-kernel"),
             origin="SqueezeNet v1.1, ImageNet, from keras-squeezenet, without the classifier",
         ),
         PublishedFile(
@@ -77,7 +80,6 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="04857481966177c1960911166996685a110d8d59044a3e901482f6a35080822c",
             num_bytes=42_864,
             licence="BSD-2-Clause",
-            used_by=("lpips-alex", "lpips-vgg", "lpips-squeeze"),
             origin="learned linear heads of LPIPS v0.0 and v0.1",
         ),
         PublishedFile(
@@ -87,7 +89,6 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
             num_bytes=244_408_911,
             licence="BSD-3-Clause",
-            used_by=("lpips-alex",),
             origin="torchvision's AlexNet, ImageNet",
         ),
         PublishedFile(
@@ -97,7 +98,6 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
             num_bytes=553_433_881,
             licence="BSD-3-Clause",
-            used_by=("lpips-vgg",),
             origin="torchvision's VGG-16, ImageNet",
             losses=("rfr.perceptual", "rfr.style"),
         ),
@@ -108,7 +108,6 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
             num_bytes=574_673_361,
             licence="BSD-3-Clause",
-            used_by=(),
             origin="torchvision's VGG-19, ImageNet",
             losses=("misf.perceptual", "misf.style"),
         ),
@@ -119,7 +118,6 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
             num_bytes=4_958_839,
             licence="BSD-3-Clause",
-            used_by=("lpips-squeeze",),
             origin="torchvision's SqueezeNet v1.1, ImageNet",
         ),
         PublishedFile(
@@ -130,7 +128,6 @@ PUBLISHED: dict[str, PublishedFile] = {
             sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
             num_bytes=95_628_359,
             licence="Apache-2.0",
-            used_by=("fid", "kid"),
             origin="TensorFlow's Inception v3 of 2015-12-05 as ported by pytorch-fid",
         ),
     )
@@ -242,8 +239,7 @@ def check(path: Path, file: PublishedFile) -> None:
 @lru_cache(maxsize=32)
 def _digest(path: Path, modified_ns: int, num_bytes: int) -> str:
     """SHA-256 of a file; remembered as long as the file does not change."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest_of(path)
 
 
 # -- fetching --------------------------------------------------------------------------------------------------------
@@ -283,18 +279,10 @@ def fetch(
     if file.url is None:
         raise InputError(f"{file.name} ships with this package and is not downloaded; it lies in {PACKAGE_FOLDER}.")
 
-    temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # in the same folder: a rename within one file system is atomic
-        handle, temporary_name = tempfile.mkstemp(prefix=f".{file.filename}.", suffix=".part", dir=target.parent)
-        temporary = Path(temporary_name)
-        with os.fdopen(handle, "wb") as sink:
+        with atomic(target) as temporary, open(temporary, "wb") as sink:
             _download(file, sink.write, progress, timeout_s)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.chmod(0o644)  # mkstemp makes it private; a cache may be shared
-        os.replace(temporary, target)
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -303,9 +291,6 @@ def fetch(
             f"could not fetch {file.url} into {target.parent}: {reason}. Check the connection and the folder, "
             f"or get the file elsewhere and name its folder in {ENVIRONMENT}."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return target
 
 

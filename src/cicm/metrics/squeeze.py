@@ -1,13 +1,12 @@
-"""`sqz-distance`, `sqz-frechet`, `sqz-kernel`: perceptual scores on a SqueezeNet v1.1 that ships with this package.
+"""The SqueezeNet v1.1 that ships with this package, for `sqz-distance`, `sqz-frechet` and `sqz-kernel`.
 
-They stand in where LPIPS and FID cannot be computed, because the weights of those are not on the machine. The network
+These stand in where LPIPS and FID cannot be computed, because the weights of those are not on the machine. The network
 is not torchvision's and there are no learned heads, so the figures are not LPIPS and not FID, and are not comparable
 with any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,9 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.metrics.published import published
-from cicm.metrics.trunks import Design, Trunk, load_network, squeezenet, unit
+from cicm.metrics.state import Batch
+from cicm.metrics.trunks import Design, Trunk, load_network, squeezenet
 
+NETWORK = "SqueezeNet v1.1 (keras-squeezenet, ImageNet)"
 NUM_FEATURES = 512
+POOLED = {"network": NETWORK, "features": f"last map, pooled, {NUM_FEATURES}", "resize": "none"}
+"""The protocol of features of `squeeze_pooled`."""
 
 
 class SqueezeFeatures(nn.Module):
@@ -41,10 +44,6 @@ class SqueezeFeatures(nn.Module):
         """(B, 3, H, W) in [0, 1], at least 17x17 -> seven maps of 64, 128, 256, 384, 384, 512, 512 channels."""
         return self.trunk((image - self.mean) / self.deviation)
 
-    def pooled(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 512"]:
-        """The mean over the cells of the last map."""
-        return self(image)[-1].mean(dim=(2, 3))
-
 
 @lru_cache(maxsize=2)
 def load_squeeze_features(path: str | Path | None = None) -> SqueezeFeatures:
@@ -59,35 +58,17 @@ def load_squeeze_features(path: str | Path | None = None) -> SqueezeFeatures:
     return SqueezeFeatures(trunk).eval()
 
 
-def sqz_distance(
-    composite: Float[Tensor, "B 3 H W"], image: Float[Tensor, "B 3 H W"], features: SqueezeFeatures
-) -> Float[Tensor, "B"]:
-    """Distance of two images in the features of seven layers: `1/7 sum_l mean_ij |u_l,ij(x) - u_l,ij(y)|^2`.
+def squeeze_maps(path: str | Path | None, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+    """All maps of both sides; one pass for all metrics on this network."""
 
-    `u_l,ij` is the vector of C_l channels of layer l at cell (i, j), divided by its length. It is LPIPS's formula
-    without the learned weights, averaged over the layers instead of summed.
+    def compute() -> tuple[list[Tensor], list[Tensor]]:
+        network = load_squeeze_features(path).to(batch.image.device)
+        return network(batch.composite.float()), network(batch.image.float())
 
-    Args:
-        composite: (B, 3, H, W) in [0, 1].
-        image: (B, 3, H, W) in [0, 1].
-        features: the network.
-
-    Returns:
-        (B,) in [0, 2]: 0 for identical images, 2 minus twice the mean cosine of the features; these are not negative.
-        Symmetric; differentiable.
-    """
-    return map_distance(features(composite), features(image))
+    return batch.once(("squeeze", path), compute)
 
 
-def map_distance(composite: Sequence[Tensor], image: Sequence[Tensor]) -> Float[Tensor, "B"]:
-    """`sqz_distance` of maps that are there already.
-
-    Args:
-        composite: L maps (B, C_l, h_l, w_l) of the repaired images.
-        image: the maps of the complete pictures, of the same shapes.
-
-    Returns:
-        (B,) in [0, 2].
-    """
-    layers = [(unit(x) - unit(y)).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(composite, image, strict=True)]
-    return torch.stack(layers).mean(dim=0)
+def squeeze_pooled(path: str | Path | None, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(B, 512) of both sides: the means over the cells of the last maps."""
+    composites, images = squeeze_maps(path, batch)
+    return composites[-1].mean(dim=(2, 3)), images[-1].mean(dim=(2, 3))

@@ -1,12 +1,31 @@
-"""Running state for scores that every image has for itself: all values are kept, to be resampled and paired."""
+"""What a metric has seen so far: `Running` for all, `PerImage` for scores that every image has for itself.
+
+Every running metric rounds to 8 bits first, so that it scores what a saved file would show, unless it is told another
+rounding; `protocol` says everything that has to stand beside a figure. `update_all` feeds several metrics with one
+batch: it is checked and rounded once, and metrics on the same network share one pass through it.
+
+Images are scored on the device that they lie on. PyTorch lets convolutions run in TF32 on recent GPUs, which moves the
+fourth digit of the scores that use a network: figures that are compared should be made on the same kind of device.
+"""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cicm.conventions import InputError
+from cicm.conventions import InputError, check_hole
+from cicm.metrics.pixels import check_pair, quantised
+from cicm.metrics.published import PublishedFile, find, locate, missing, published
+from cicm.metrics.registry import Metric
+
+T = TypeVar("T")
 
 
 class PerImageValues:
@@ -59,36 +78,184 @@ class PerImageValues:
         return self.values.mean().item()
 
 
-def bootstrap_interval(
-    values: Float[Tensor, "N"], generator: torch.Generator, *, level: float = 0.95, resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean: images are drawn with replacement, as if the test set were another.
+class Batch:
+    """One batch as the metrics see it: checked, rounded, with a place for what several of them need.
 
-    For a paired comparison give it the differences between two methods on the same images.
+    Attributes:
+        composite: (B, 3, H, W) float64 in [0, 1]; the repaired images.
+        image: (B, 3, H, W) likewise; the complete pictures.
+        hole: (B, 1, H, W), 1 = missing; None where the caller did not give it.
+    """
+
+    def __init__(self, composite: Tensor, image: Tensor, hole: Tensor | None = None) -> None:
+        self.composite, self.image, self.hole = composite, image, hole
+        self._known: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` gives; computed at the first call with this key."""
+        if key not in self._known:
+            self._known[key] = compute()
+        value: T = self._known[key]
+        return value
+
+
+class Running(ABC):
+    """A metric that has seen some images.
+
+    Attributes:
+        metric: what it is.
+        protocol: the settings that belong beside a figure.
+        rounding: what happens to the values first, one of `pixels.ROUNDINGS`; `create` sets it.
+    """
+
+    rounding = "nearest"
+
+    def __init__(self, metric: Metric, protocol: Mapping[str, Any], path: str | Path | None = None) -> None:
+        self.metric = metric
+        self.protocol = {**protocol, "rounded_to_8_bit": True}
+        self._path = path
+
+    def available(self) -> str | None:
+        """None if it can be computed here; otherwise the reason, in a sentence that says what to do."""
+        for file, path in self._files():
+            try:
+                if find(file, path) is None:
+                    return missing(file, path)
+                locate(file, path)
+            except InputError as error:
+                return str(error)
+        return None
+
+    def _files(self) -> list[tuple[PublishedFile, str | Path | None]]:
+        """The files it needs; an explicit path is that of the network, the heads of LPIPS come with the package."""
+        return [(published(name), None if name == "lpips-heads" else self._path) for name in self.metric.needs]
+
+    @torch.no_grad()
+    def update(self, composite: Tensor, image: Tensor, hole: Tensor | None = None) -> Float[Tensor, "B"] | None:
+        """Take in one batch.
+
+        Args:
+            composite: (B, 3, H, W) in [0, 1]; the repaired images.
+            image: (B, 3, H, W) in [0, 1]; the complete pictures, in the same order.
+            hole: (B, 1, H, W), 1 = missing; for the metrics that look at it (sharpness).
+
+        Returns:
+            (B,) float64, on the CPU, the values of these images; None for a metric that only a set of images has.
+
+        Raises:
+            InputError: shapes that differ, NaN, values outside [0, 1]; MissingWeights among them.
+        """
+        return update_all({self.metric.name: self}, composite, image, hole)[self.metric.name]
+
+    @property
+    @abstractmethod
+    def num_images(self) -> int:
+        """How many images it has seen."""
+
+    @abstractmethod
+    def compute(self) -> float:
+        """The value over all images seen. Raises InputError if there are too few."""
+
+    def merge(self, other: Running) -> None:
+        """Take in what another part of the run has seen (its images follow after ours); `other` stays as it is.
+
+        Raises:
+            InputError: another metric, or another protocol.
+        """
+        if other.metric != self.metric or other.protocol != self.protocol:
+            raise InputError(
+                f"only the same metric with the same protocol can be merged; got {other.metric.name} {other.protocol} "
+                f"into {self.metric.name} {self.protocol}."
+            )
+        self._merge(other)
+
+    @abstractmethod
+    def _take(self, batch: Batch) -> Tensor | None: ...
+
+    @abstractmethod
+    def _merge(self, other: Any) -> None: ...
+
+
+@torch.no_grad()
+def update_all(
+    running: Mapping[str, Running], composite: Tensor, image: Tensor, hole: Tensor | None = None
+) -> dict[str, Float[Tensor, "B"] | None]:
+    """Let several metrics take in one batch.
 
     Args:
-        values: (N,); one score, or one difference, for each image.
-        generator: source of the draws, on the CPU; the same seed gives the same interval.
-        level: share of the resampled means that lies inside.
-        resamples: how many means are drawn.
+        running: name -> metric.
+        composite: (B, 3, H, W) in [0, 1]; the repaired images.
+        image: (B, 3, H, W) in [0, 1]; the complete pictures, in the same order.
+        hole: (B, 1, H, W), 1 = missing; for the metrics that look at it (sharpness).
 
     Returns:
-        (low, high).
+        Name -> what `Running.update` gives: (B,) float64, on the CPU; None for a metric that only a set has.
 
     Raises:
-        InputError: no value, a NaN, or a level outside (0, 1).
-
-    Example:
-        >>> bootstrap_interval(torch.full((5,), 2.0), torch.Generator().manual_seed(0))
-        (2.0, 2.0)
+        InputError: shapes that differ, NaN, values outside [0, 1]; then no metric has taken in anything.
     """
-    if not 0 < level < 1 or resamples < 1:
-        raise InputError(f"the level must lie in (0, 1) and resamples be at least 1; got {level} and {resamples}.")
-    if not len(values) or not bool(torch.isfinite(values).all()):
-        raise InputError(f"an interval needs finite values, at least one; got {len(values)} of them.")
-    wide = values.detach().cpu().double()
-    means = torch.empty(resamples, dtype=torch.float64)
-    for draw in range(resamples):  # one at a time: resamples x N indices would be large for large test sets
-        means[draw] = wide[torch.randint(len(wide), (len(wide),), generator=generator)].mean()
-    low, high = means.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
-    return low, high
+    composite, image = check_pair(composite, image)
+    if hole is not None:
+        check_hole(hole, image)
+    batches: dict[str, Batch] = {}
+    values: dict[str, Tensor | None] = {}
+    with torch.autocast(composite.device.type, enabled=False):  # scores are not the place to save time
+        for name, metric in running.items():
+            if metric.rounding not in batches:
+                ours, theirs = (quantised(picture, metric.rounding) for picture in (composite, image))
+                batches[metric.rounding] = Batch(ours, theirs, hole)
+            values[name] = metric._take(batches[metric.rounding])
+    return values
+
+
+class PerImage(Running):
+    """A metric that every image has for itself; the mean over images is its value.
+
+    Attributes:
+        seen: the values so far, for intervals and paired comparisons.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        load: Callable[[], Callable[[Batch], Tensor]],
+        protocol: Mapping[str, Any],
+        path: str | Path | None = None,
+    ) -> None:
+        super().__init__(metric, protocol, path)
+        self._load = load
+        self._score: Callable[[Batch], Tensor] | None = None
+        self.seen = PerImageValues()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_score": None}  # a network doesn't travel to another process; it is loaded there
+
+    @property
+    def num_images(self) -> int:
+        return len(self.seen)
+
+    def compute(self) -> float:
+        return self.seen.mean()
+
+    def _take(self, batch: Batch) -> Tensor:
+        if self._score is None:  # networks are loaded when the first images come
+            self._score = self._load()
+        values = self._score(batch).cpu().double()
+        self.seen.append(values)
+        return values
+
+    def _merge(self, other: PerImage) -> None:
+        self.seen.merge(other.seen)
+
+
+Features = Callable[[Batch], tuple[Tensor, Tensor]]
+"""What turns a batch into the features of its composites and of its images, (B, D) each."""
+
+
+def of_pixels(metric: Metric, score: Callable[[Tensor, Tensor], Tensor], protocol: Mapping[str, Any]) -> PerImage:
+    """The running metric of a pure function of (composite, image)."""
+    return PerImage(metric, partial(_of_pair, score), protocol)
+
+
+def _of_pair(score: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Batch], Tensor]:
+    return lambda batch: score(batch.composite, batch.image)

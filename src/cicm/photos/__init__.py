@@ -6,15 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cicm.photos.folders import find_images, image_size
+    from cicm.photos.headers import find_images, image_size
+    from cicm.photos.marking import Marks
     from cicm.photos.photo import Photo, open_photo, read_image, save_photo
 
 _HOMES = {
-    "folders": ["find_images", "image_size"],
+    "headers": ["find_images", "image_size"],
+    "marking": ["Marks"],
     "photo": ["Photo", "open_photo", "read_image", "save_photo"],
 }
 
-__all__ = ["Photo", "find_images", "image_size", "open_photo", "read_image", "save_photo"]
+__all__ = ["Marks", "Photo", "find_images", "image_size", "open_photo", "read_image", "save_photo"]
 
 
 def __getattr__(name: str) -> Any:

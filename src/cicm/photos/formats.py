@@ -7,10 +7,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 from cicm.conventions import InputError
 from cicm.photos.metadata import Metadata, photoshop_segment, tiff_directory
@@ -26,7 +27,14 @@ ENDINGS = {
     ".bmp": "BMP",
     ".gif": "GIF",
 }
-"""Ending of an output, in small letters -> its format."""
+"""Ending in small letters -> format, of all that is read and written on this machine."""
+if features.check("avif"):
+    ENDINGS[".avif"] = "AVIF"
+if find_spec("pillow_heif"):  # the extra `heic`
+    ENDINGS |= {".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
+
+LOSSY = ("JPEG", "AVIF", "HEIF")
+"""Formats that are always compressed anew, which moves every pixel a little."""
 
 _HOLDS = {  # what each format can store; "16" and "F" are depths
     "JPEG": {"L", "RGB", "CMYK"},
@@ -35,6 +43,8 @@ _HOLDS = {  # what each format can store; "16" and "F" are depths
     "TIFF": {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "16", "F"},
     "BMP": {"1", "L", "P", "RGB"},
     "GIF": {"1", "L", "P"},
+    "AVIF": {"RGB", "RGBA"},
+    "HEIF": {"RGB", "RGBA"},
 }
 _LOSSLESS_TIFF = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"}
 _FAX = {"group3", "group4", "tiff_ccitt"}  # for one-bit pictures only
@@ -91,7 +101,7 @@ def _common(metadata: Metadata, *names: str) -> dict[str, Any]:
     return {name: every[name] for name in names if every[name]}
 
 
-def _write_jpeg(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+def _write_jpeg(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
     quality: dict[str, Any] = {"quality": 95, "subsampling": 0}
     if how.get("layers") == channels_of(pixels.layout):
         names = ("qtables", "subsampling", "progressive", "keep_rgb")
@@ -106,7 +116,7 @@ def _write_jpeg(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, h
     pixels.to_image().save(stream, "JPEG", extra=photoshop_segment(metadata.iptc), **quality, **tags)
 
 
-def _write_png(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+def _write_png(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
     chunks = PngImagePlugin.PngInfo()
     for name, data in metadata.colour:
         chunks.add(name, data)
@@ -124,9 +134,7 @@ def _write_png(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, ho
     pixels.to_image().save(stream, "PNG", pnginfo=chunks, **_transparency(pixels), **tags)
 
 
-def _write_deep_png(
-    stream: io.BufferedWriter, pixels: Pixels, chunks: PngImagePlugin.PngInfo, tags: dict[str, Any]
-) -> None:
+def _write_deep_png(stream: BinaryIO, pixels: Pixels, chunks: PngImagePlugin.PngInfo, tags: dict[str, Any]) -> None:
     """16-bit colour, for which Pillow has no writer: it writes one 8-bit pixel, we put the header and the pixels in."""
     frame = io.BytesIO()
     Image.new("RGB", (1, 1)).save(frame, "PNG", pnginfo=chunks, **tags)
@@ -162,7 +170,7 @@ def _write_deep_png(
         at += 12 + length
 
 
-def _write_tiff(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+def _write_tiff(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
     """Pillow writes the pixels; the tags follow by hand, for its packed files can't hold an EXIF directory.
 
     Nor has it a writer for 16-bit colour: W pixels of 16 bits are written as 2 W of 8 bits, and the header is changed.
@@ -209,24 +217,37 @@ def _entries_of(data: bytearray, order: str, directory: int) -> dict[int, bytes]
     return {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries}
 
 
-def _write_webp(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+def _write_webp(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
     lossless = how.get("lossless", not how["lossy_source"])
     quality = {"lossless": True, "exact": True} if lossless else {"quality": 90, "exact": True}
     tags = _common(metadata, "icc_profile", "exif", "xmp")
     pixels.to_image().save(stream, "WEBP", method=4, **quality, **tags)
 
 
-def _write_bmp(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+def _write_bmp(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
     pixels.to_image().save(stream, "BMP", **_common(metadata, "dpi"))
 
 
-def _write_gif(stream: io.BufferedWriter, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+def _write_gif(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
     transparent: dict[str, Any] = {}
     if pixels.palette is not None and (pixels.palette[:, 3] == 0).any():
         transparent["transparency"] = int(np.argmin(pixels.palette[:, 3]))
     image = pixels.to_image()
     image.info.pop("transparency", None)
     image.save(stream, "GIF", optimize=False, **transparent)
+
+
+def _write_avif(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+    tags = _common(metadata, "icc_profile", "exif", "xmp")
+    pixels.to_image().save(stream, "AVIF", quality=90, subsampling="4:4:4", **tags)
+
+
+def _write_heif(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    tags = _common(metadata, "icc_profile", "exif", "xmp")
+    pixels.to_image().save(stream, "HEIF", quality=90, chroma=444, **tags)
 
 
 def _transparency(pixels: Pixels) -> dict[str, Any]:
@@ -237,12 +258,14 @@ def _transparency(pixels: Pixels) -> dict[str, Any]:
     return {}
 
 
-WRITERS: dict[str, Callable[[io.BufferedWriter, Pixels, Metadata, dict[str, Any]], None]] = {
+WRITERS: dict[str, Callable[[BinaryIO, Pixels, Metadata, dict[str, Any]], None]] = {
     "JPEG": _write_jpeg,
     "PNG": _write_png,
     "WEBP": _write_webp,
     "TIFF": _write_tiff,
     "BMP": _write_bmp,
     "GIF": _write_gif,
+    "AVIF": _write_avif,
+    "HEIF": _write_heif,
 }
 """Format -> the function that writes it: (stream, pixels that it can hold, metadata, how the source was compressed)."""

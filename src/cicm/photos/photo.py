@@ -6,16 +6,16 @@
 | PNG of 1 to 16 bits, with alpha, palette or key colour | its stored numbers | PNG of the same mode and depth |
 | TIFF of 1, 8 or 16 bits or float in [0, 1], CMYK | its stored numbers | TIFF, its own lossless compression |
 | WebP, BMP, a GIF of one picture | its stored numbers | the same; lossless WebP stays lossless |
+| AVIF; HEIC with the extra `heic` | 8-bit RGB or RGBA | the same format at quality 90 |
 
-Pixels are turned upright by the EXIF orientation. JPEG and lossy WebP are compressed anew when written, which moves
-every pixel a little; all other formats keep the pixels outside the hole bit for bit.
+Pixels are turned upright by the EXIF orientation. JPEG, lossy WebP, AVIF and HEIC are compressed anew when written,
+which moves every pixel a little; all other formats keep the pixels outside the hole bit for bit.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import secrets
 import struct
 import sys
 from collections.abc import Callable
@@ -24,16 +24,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin
 
 from cicm.conventions import InputError
-from cicm.photos.folders import FORMATS as FORMATS
-from cicm.photos.formats import ENDINGS, WRITERS, fitted
+from cicm.files import check_output, check_readable, reason_of, write_atomic
+from cicm.photos.formats import ENDINGS, LOSSY, WRITERS, fitted
+from cicm.photos.headers import FORMATS, MAX_PIXELS, check_pixels, check_single, open_header, refused
 from cicm.photos.metadata import Metadata, metadata_of
 from cicm.photos.pixels import Pixels, pixels_of_image
-
-MAX_PIXELS = 178_956_970
-"""Pixels of the largest picture that is opened: Pillow's own limit against decompression bombs, 2 GiB / 12 bytes."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,17 +45,13 @@ _TURNS = {
 _LOW_BYTES = {">": "16L", "<": "16B"}  # an unpacker for the other byte order takes the byte that ours leaves out
 
 
-class PictureTooLarge(InputError):
-    """A picture of more pixels than are opened."""
-
-
 @dataclass(frozen=True)
 class Photo:
     """A picture and what its file carries.
 
     Args:
         path: where it came from; a name without a folder if it came as bytes.
-        format: Pillow's name: JPEG, PNG, WEBP, TIFF, BMP or GIF.
+        format: Pillow's name: JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF or HEIF.
         pixels: upright, as stored.
         metadata: EXIF, profile, resolution, text.
         encoding: how the file was compressed, for writing the same format again.
@@ -96,7 +90,7 @@ def open_photo(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Phot
     """Read a photo whole.
 
     Args:
-        path: JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture.
+        path: JPEG, PNG, WebP, TIFF, BMP, AVIF, a GIF of one picture, or HEIC with the extra `heic`.
         max_pixels: a larger picture is refused before it is decoded.
 
     Raises:
@@ -126,9 +120,9 @@ def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_
 
 def _opened(file: Path, source: Callable[[], BinaryIO], max_pixels: int) -> Photo:
     try:
-        with source() as stream, Image.open(stream, formats=FORMATS) as image:
-            _check_size(file, image.size, max_pixels)
-            _check_single(file, image)
+        with source() as stream, open_header(stream, file) as image:
+            check_pixels(file, image.size, max_pixels)
+            check_single(file, image)
             deep = _deep_rawmode(file, image)
             image.load()
             metadata, orientation, notes = metadata_of(image)
@@ -136,13 +130,15 @@ def _opened(file: Path, source: Callable[[], BinaryIO], max_pixels: int) -> Phot
             upright.info = image.info  # older Pillow loses the key colour on the way
             pixels = pixels_of_image(upright)
             encoding = _encoding(source, image)
+            if image.format in ("AVIF", "HEIF") and _is_deep(source):
+                notes.append(f"{image.format} pixels of more than 8 bits were rounded to 8")
             if image.format == "MPO":
                 notes.append("only the first picture of this multi-picture JPEG is kept")
             format_ = "JPEG" if image.format == "MPO" else str(image.format)
         if deep:
             pixels = _sixteen_bit(source, pixels, deep, orientation)
     except Exception as error:  # on damaged files Pillow's decoders raise whatever they come across
-        raise _refused(file, error) from error
+        raise refused(file, error) from error
     if pixels.ink_profile and not _usable(pixels):
         pixels = replace(pixels, ink_profile=b"")
         notes.append("the CMYK profile could not be used; the fill was converted by plain arithmetic")
@@ -157,83 +153,16 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
     """
     file = check_readable(path, "photo")
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            _check_size(file, image.size, max_pixels)
+        with file.open("rb") as stream, open_header(stream, file) as image:
+            check_pixels(file, image.size, max_pixels)
             if image.format == "JPEG" and image.mode in ("RGB", "L"):  # most photos: without the book-keeping
                 image.load()
                 _, orientation, _ = metadata_of(image)
                 upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
                 return np.array(upright.convert("RGB"))
     except Exception as error:
-        raise _refused(file, error) from error
+        raise refused(file, error) from error
     return open_photo(file, max_pixels=max_pixels).pixels.eight_bit().expanded(to_rgb=True).opaque().values
-
-
-def check_readable(path: str | os.PathLike, what: str) -> Path:
-    """Refuse a path that is no file with something in it; gives it back as a Path.
-
-    Raises:
-        InputError: missing, a folder, not a regular file, empty, or without permission to read.
-    """
-    file = Path(path)
-    try:
-        if file.is_dir():
-            raise InputError(f"expected a {what} file; {file} is a folder. Name one file in it.")
-        if not file.exists():
-            raise InputError(f"there is no {what} at {file}. Check the path.")
-        if not file.is_file():
-            raise InputError(f"expected a {what} file; {file} is a device or a pipe. Save the picture to a file first.")
-        if file.stat().st_size == 0:
-            raise InputError(f"expected a {what}; {file} is empty (0 bytes). Copy or export it again.")
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"the {what} path {str(file)!r} can't be used: {_one_line(error)}.") from error
-    if not os.access(file, os.R_OK):
-        raise InputError(f"no permission to read {file}. Change its permissions.")
-    return file
-
-
-def check_output(
-    path: str | os.PathLike, inputs: tuple[str | os.PathLike, ...] = (), *, overwrite: bool = False
-) -> Path:
-    """Refuse an output that could not or should not be written; gives it back as a Path.
-
-    Args:
-        path: the file to write; its ending names the format.
-        inputs: files that were read; the output must be none of them, whatever `overwrite` says.
-        overwrite: an existing file may be replaced.
-
-    Raises:
-        InputError: an unknown ending, a folder, a missing or unwritable folder above it, an existing file, an input.
-    """
-    file = Path(path)
-    try:
-        if file.is_dir():
-            raise InputError(
-                f"expected a file to write to; {file} is a folder. Name a file in it, such as {file / 'repaired.png'}."
-            )
-        if file.suffix.lower() not in ENDINGS:
-            raise InputError(
-                f"the output's ending names its format, one of {', '.join(ENDINGS)}; got {file.name!r}. Change it."
-            )
-        if os.path.lexists(file):
-            for other in inputs:
-                if file.exists() and Path(other).exists() and os.path.samefile(file, other):
-                    raise InputError(f"the output {file} is the input {other} itself. Write to another file.")
-            if not overwrite:
-                raise InputError(f"the output {file} exists. Choose another name, or replace it with --overwrite.")
-            if not file.is_file():
-                raise InputError(f"the output {file} is not a regular file. Choose another name.")
-        if not file.parent.is_dir():
-            raise InputError(f"the output's folder {file.parent} does not exist. Make it first.")
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"the output path {str(file)!r} can't be used: {_one_line(error)}.") from error
-    if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise InputError(f"no permission to write into the folder {file.parent}. Choose another one.")
-    return file
 
 
 def check_mask_size(mask: tuple[int, ...], photo: tuple[int, int]) -> None:
@@ -260,29 +189,16 @@ def save_photo(photo: Photo, path: str | os.PathLike, *, overwrite: bool = False
         notes on what the format could not hold; empty if the file is as the source was.
 
     Raises:
-        InputError: what `check_output` refuses, the photo's own file, transparency or more colours than the format can
-            hold, a disk that is full.
+        InputError: what `cicm.files.check_output` refuses, transparency or more colours than the format can hold, a
+            disk that is full.
     """
-    file = check_output(path, (photo.path,), overwrite=overwrite)
-    write, notes = _writer(photo, ENDINGS[file.suffix.lower()])
-    temporary = file.parent / f".cicm-{secrets.token_hex(8)}.part"
+    file = check_output(path, endings=ENDINGS, inputs=(photo.path,), overwrite=overwrite)
+    data, notes = encode_photo(photo, ENDINGS[file.suffix.lower()])
     try:
-        with temporary.open("xb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if not overwrite and os.path.lexists(file):
-            raise InputError(
-                f"the output {file} appeared meanwhile. Choose another name, or replace it with --overwrite."
-            )
-        os.replace(temporary, file)
-    except InputError:
-        raise
-    except (OSError, ValueError, struct.error) as error:
-        raise InputError(f"could not write {file}: {_one_line(error)}. Try another format or folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return tuple(notes)
+        write_atomic(file, data, overwrite=overwrite)
+    except OSError as error:
+        raise InputError(f"could not write {file}: {reason_of(error)} Try another folder.") from error
+    return notes
 
 
 def encode_photo(photo: Photo, format_: str | None = None) -> tuple[bytes, tuple[str, ...]]:
@@ -297,69 +213,21 @@ def encode_photo(photo: Photo, format_: str | None = None) -> tuple[bytes, tuple
     """
     if format_ is not None and format_ not in FORMATS:
         raise InputError(f"a format is one of {', '.join(FORMATS)}; got {format_!r}.")
-    write, notes = _writer(photo, format_ or photo.format)
-    stream = io.BytesIO()
-    try:
-        write(stream)
-    except (OSError, ValueError, struct.error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"could not encode {photo.path}: {_one_line(error)}. Try another format.") from error
-    return stream.getvalue(), tuple(notes)
-
-
-def _writer(photo: Photo, format_: str) -> tuple[Callable[[Any], None], list[str]]:
-    """What writes a photo to a stream, and notes on what the format can't hold."""
+    format_ = format_ or photo.format
     pixels, notes = fitted(photo.pixels, format_)
     metadata = photo.metadata
     if (pixels.layout == "CMYK") != (photo.pixels.layout == "CMYK"):
         metadata = replace(metadata, icc=b"")  # the profile speaks of ink, the pixels no longer do
     encoding = photo.encoding if photo.format == format_ else {}
-    lossy_source = photo.format == "JPEG" or photo.encoding.get("lossless") is False
-    how = {"lossy_source": lossy_source, **encoding}
-    return lambda stream: WRITERS[format_](stream, pixels, metadata, how), notes
-
-
-# Opening
-
-
-def _check_size(file: Path, size: tuple[int, int], max_pixels: int) -> None:
-    if size[0] * size[1] > max_pixels:
-        raise PictureTooLarge(
-            f"{file} is {size[0]}x{size[1]}, {size[0] * size[1] / 1e6:.0f} megapixels; "
-            f"at most {max_pixels / 1e6:.0f} are opened. Reduce it first, or cut out the part to repair."
-        )
-
-
-def _check_single(file: Path, image: Image.Image) -> None:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise InputError(
-            f"expected one picture; {file} holds {frames} (an animation, or a document of several pages). "
-            "Save the one to repair as a file of its own."
-        )
-
-
-def _refused(file: Path, error: Exception) -> InputError:
-    if isinstance(error, InputError):
-        return error if str(file) in str(error) else InputError(f"{file}: {error}")
-    if isinstance(error, UnidentifiedImageError):
-        return InputError(
-            f"expected a picture ({', '.join(FORMATS)}); {file} is none, or is damaged at its start. Export it again."
-        )
-    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return PictureTooLarge(
-            f"{file} says that it holds more than {MAX_PIXELS / 1e6:.0f} megapixels, the most that are opened. "
-            "Reduce it first, or cut out the part to repair."
-        )
-    return InputError(
-        f"{file} could not be decoded ({_one_line(error)}); it is truncated or damaged. Copy or export it again."
-    )
-
-
-def _one_line(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    lossy_source = photo.format in LOSSY or photo.encoding.get("lossless") is False
+    stream = io.BytesIO()
+    try:
+        WRITERS[format_](stream, pixels, metadata, {"lossy_source": lossy_source, **encoding})
+    except InputError:
+        raise
+    except (OSError, ValueError, struct.error) as error:
+        raise InputError(f"could not encode {photo.path}: {reason_of(error)} Try another format.") from error
+    return stream.getvalue(), tuple(notes)
 
 
 def _deep_rawmode(file: Path, image: Image.Image) -> str | None:
@@ -430,6 +298,15 @@ def _encoding(source: Callable[[], BinaryIO], image: Image.Image) -> dict[str, A
     if image.format == "TIFF":
         return {"compression": image.info.get("compression")}
     return {}
+
+
+def _is_deep(source: Callable[[], BinaryIO]) -> bool:
+    """Whether an AVIF or HEIC stores more than 8 bits a channel, by its decoder's settings in the header."""
+    with source() as stream:
+        head = stream.read(65536)
+    if (at := head.find(b"av1C")) >= 0 and len(head) > at + 6:
+        return bool(head[at + 6] & 0x40)
+    return (at := head.find(b"hvcC")) >= 0 and len(head) > at + 21 and bool(head[at + 21] & 7)
 
 
 def _webp_is_lossless(source: Callable[[], BinaryIO]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -18,7 +17,8 @@ from cicm.data.datasets import TrainingPhotos, to_image
 from cicm.data.generators import HoleGenerator
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.datasets import photos_of
-from cicm.photos.folders import find_images, image_size
+from cicm.files import digest_of, evenly_spaced
+from cicm.photos.headers import find_images, image_size
 from cicm.training.config import DataConfig
 
 VALIDATION_SEED = 1_000_003  # holes and crops of validation are the same for every run, whatever its seed
@@ -31,7 +31,7 @@ def training_photos(data: DataConfig) -> list[Path]:
         InputError: no folder, no photo, or none that fits `match`.
     """
     paths = _matching(photos_in(data, "train"), Path(data.train), data.match)
-    return evenly(paths, data.limit) if data.limit else paths
+    return evenly_spaced(paths, data.limit) if data.limit else paths
 
 
 def photos_in(data: DataConfig, part: Literal["train", "val"]) -> list[Path]:
@@ -92,19 +92,7 @@ def photo_hash(paths: Sequence[Path], root: str | Path) -> str:
         True
     """
     names = "\n".join(path.relative_to(root).as_posix() for path in paths)
-    return hashlib.sha256(names.encode()).hexdigest()
-
-
-def evenly(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` of them, spread evenly over the list.
-
-    Example:
-        >>> [p.name for p in evenly([Path(c) for c in "abcdef"], 3)]
-        ['a', 'c', 'e']
-    """
-    if count >= len(paths):
-        return list(paths)
-    return [paths[i * len(paths) // count] for i in range(count)]
+    return digest_of(names.encode())
 
 
 @dataclass(frozen=True)
@@ -139,8 +127,9 @@ def validation_set(data: DataConfig, count: int) -> ValidationSet:
     holes: dict[str, Tensor] = {}
     for band in data.bands:
         generator = HoleGenerator([band], data.kinds, data.border)
+        chosen = evenly_spaced(large, count)
         photos = TrainingPhotos(
-            evenly(large, count), data.crop, generator, seed=VALIDATION_SEED, scale=(1.0, 1.0), native=1.0, flip=False
+            chosen, data.crop, generator, seed=VALIDATION_SEED, scale=(1.0, 1.0), native=1.0, flip=False
         )
         drawn = [photos.draw(index) for index in range(len(photos))]
         images = [image for image, _, _ in drawn]  # the same for each band: a crop does not depend on the hole

@@ -6,7 +6,6 @@ one before it is kept. It holds tensors and plain data alone, so that it is read
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import pickle
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from cicm.conventions import InputError
+from cicm.files import PART, atomic, digest_of
 
 LAST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -25,44 +25,12 @@ FORMAT = 1
 _DIGEST_BYTES = 32  # a SHA-256 of everything before it ends each file: a flipped bit is found, not trained on
 
 
-class Found(NamedTuple):
+class Checkpoint(NamedTuple):
     """A checkpoint that was read, and what had to be passed over on the way to it."""
 
     state: dict[str, Any]
     path: Path
     damaged: list[str]
-
-
-class _Hashing:
-    """A file to write into that keeps the digest of what went through it."""
-
-    def __init__(self, file: Any) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return self.file.write(data)  # type: ignore[no-any-return]
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(binary file)` on a temporary file in the same folder, flush it to the disk, then give it its name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name itself must be on the disk too
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
@@ -73,22 +41,21 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         state: tensors, numbers, strings, lists and dicts; it gets a `format` key.
     """
     last, previous = folder / LAST, folder / PREVIOUS
-
-    def write(file: Any) -> None:
-        hashing = _Hashing(file)
-        torch.save({**state, "format": FORMAT}, hashing, _use_new_zipfile_serialization=True)  # type: ignore[arg-type]
-        file.write(hashing.digest.digest())
-
     if last.exists():
         # A second name for the same file, so that there is no moment without a checkpoint called LAST.
-        second = folder / f".{PREVIOUS}.{os.getpid()}.tmp"
+        second = folder / f".{PREVIOUS}.{os.getpid()}{PART}"
         second.unlink(missing_ok=True)
         try:
             os.link(last, second)
             os.replace(second, previous)
         except OSError:  # a file system without hard links: PREVIOUS is then what a kill right here leaves
             os.replace(last, previous)
-    write_atomically(last, write)
+    with atomic(last) as temporary:
+        with open(temporary, "wb") as file:
+            torch.save({**state, "format": FORMAT}, file)
+        digest = digest_of(temporary)
+        with open(temporary, "ab") as file:
+            file.write(bytes.fromhex(digest))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -99,9 +66,10 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         data = path.read_bytes()
-        if hashlib.sha256(memoryview(data)[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
+        content, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if digest_of(content) != digest.hex():
             raise InputError(f"{path} is damaged: its content does not fit its checksum.")
-        state = torch.load(io.BytesIO(data[:-_DIGEST_BYTES]), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -112,7 +80,7 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def find(folder: Path) -> Found | None:
+def find(folder: Path) -> Checkpoint | None:
     """The folder's newest checkpoint that is whole; None where there never was one.
 
     Raises:
@@ -122,13 +90,13 @@ def find(folder: Path) -> Found | None:
     for path in (folder / LAST, folder / PREVIOUS):
         if path.exists():
             try:
-                return Found(load(path), path, damaged)
+                return Checkpoint(load(path), path, damaged)
             except InputError as error:
                 damaged.append(str(error))
     if damaged:
         raise InputError(
-            f"no checkpoint in {folder} can be read: {' '.join(damaged)} Begin anew with --resume never and another "
-            "--output, or put a good copy there."
+            f"no checkpoint in {folder} can be read: {' '.join(damaged)} Begin anew with another --output, "
+            "or put a good copy there."
         )
     return None
 

@@ -26,7 +26,10 @@ def rank() -> int:
 
 
 class _Sum(torch.autograd.Function):
-    """All-reduce whose backward all-reduces the gradient: the exact derivative of a sum that each rank holds."""
+    """All-reduce whose backward all-reduces the gradient: the exact derivative of a sum that each rank holds.
+
+    torch.distributed.nn.functional.all_reduce does the same, but torch 2.13 deprecates it for a private module.
+    """
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

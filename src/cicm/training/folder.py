@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cicm.conventions import InputError
-from cicm.training.checkpoint import write_atomically
+from cicm.files import PART, write_atomic
+from cicm.plain import dump_json, flatten, read_json, read_toml
 from cicm.training.config import FREE_KEYS
 from cicm.training.records import environment
 
@@ -20,16 +20,15 @@ BEST = "best.safetensors"
 GRIDS = "grids"
 
 
-def may_resume(folder: Path, recipe: str, resume: str) -> bool:
+def may_resume(folder: Path, recipe: str) -> bool:
     """Whether the folder holds this run's beginnings; False when it is new. Writes nothing.
 
     Args:
         folder: of the run.
         recipe: the resolved recipe as TOML.
-        resume: `auto` goes on with the same recipe, `never` wants a new folder.
 
     Raises:
-        InputError: the folder holds something else, another recipe's run, or any run when `resume` is `never`.
+        InputError: the folder holds something else, or another recipe's run.
     """
     if not folder.exists():
         return False
@@ -39,13 +38,11 @@ def may_resume(folder: Path, recipe: str, resume: str) -> bool:
         return False
     if not (folder / RECIPE).is_file():
         raise InputError(f"{folder} is not empty and holds no run (no {RECIPE}). Give a new folder with --output.")
-    if resume == "never":
-        raise InputError(f"{folder} holds a run already. Give a new folder with --output, or allow --resume auto.")
     try:
-        there = tomllib.loads((folder / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{folder / RECIPE} cannot be read: {error}. Give a new folder with --output.") from error
-    if changed := differences(there, tomllib.loads(recipe)):
+        there = read_toml(folder / RECIPE, "recipe")
+    except InputError as error:
+        raise InputError(f"{error} Give a new folder with --output.") from error
+    if changed := _differences(there, tomllib.loads(recipe)):
         key, old, new = changed[0]
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise InputError(
@@ -55,11 +52,11 @@ def may_resume(folder: Path, recipe: str, resume: str) -> bool:
     return True
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(key, old value, new value) of everything that decides a run's numbers and differs.
 
     Example:
-        >>> differences({"training": {"lr": 1, "log_every_steps": 1}}, {"training": {"lr": 2, "log_every_steps": 5}})
+        >>> _differences({"training": {"lr": 1, "log_every_steps": 1}}, {"training": {"lr": 2, "log_every_steps": 5}})
         [('training.lr', 1, 2)]
     """
     before, after = flatten(old), flatten(new)
@@ -67,27 +64,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     return [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]
 
 
-def flatten(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested tables as one table with dotted keys; an empty table stays as a value.
-
-    Example:
-        >>> flatten({"a": {"b": 1, "m": {}}, "c": 2})
-        {'a.b': 1, 'a.m': {}, 'c': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in plain.items():
-        name = f"{where}.{key}" if where else key
-        flat |= flatten(value, name) if isinstance(value, Mapping) and value else {name: value}
-    return flat
-
-
 def prepare(folder: Path, recipe: str) -> None:
     """Make the folder and write down what runs, where."""
     (folder / GRIDS).mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / RECIPE, lambda file: file.write(recipe.encode()))
+    write_atomic(folder / RECIPE, recipe)
     path = folder / ENVIRONMENT
-    starts = json.loads(path.read_text()) if path.exists() else []
-    text = json.dumps([*starts, environment()], indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-    for left in folder.glob(".*.tmp"):  # what a killed run was writing
+    starts = read_json(path, "list of environments") if path.exists() else []
+    write_atomic(path, dump_json([*starts, environment()]))
+    for left in folder.glob(f".*{PART}*"):  # what a killed run was writing
         left.unlink(missing_ok=True)

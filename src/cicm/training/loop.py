@@ -6,6 +6,7 @@ Everything that can be refused is refused before the run's folder is made.
 from __future__ import annotations
 
 import copy
+import io
 import signal
 import time
 from collections.abc import Iterator
@@ -16,13 +17,14 @@ from typing import Any
 import torch
 
 from cicm.assembly import MemoryInpainter, save_weights
+from cicm.terminal import Progress
 from cicm.training import checkpoint
 from cicm.training import folder as run_folder
 from cicm.training.batches import ValidationSet, validation_set
 from cicm.training.config import RunConfig
 from cicm.training.distributed import any_rank, barrier
 from cicm.training.modes import to_training_mode
-from cicm.training.records import LOG, Display, Log, truncate_log
+from cicm.training.records import LOG, Log, truncate_log
 from cicm.training.run import Run, engine, new_run, on_device, restore, save
 from cicm.training.schedule import due, learning_rate
 from cicm.training.seeding import reseed_when_due, seed_memories
@@ -36,7 +38,6 @@ def train(
     name: str,
     recipe: str,
     output: Path,
-    resume: str = "auto",
     accelerator: str = "auto",
     devices: int = 0,
 ) -> int:
@@ -47,7 +48,6 @@ def train(
         name: of the recipe.
         recipe: the resolved recipe as TOML, kept with the run.
         output: the run's folder.
-        resume: `auto` or `never`, see `folder.may_resume`.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: processes on this machine; 0 takes what torchrun says, else all GPUs, else one process on the CPU.
 
@@ -58,12 +58,12 @@ def train(
         InputError: anything about the recipe, the photos or the folder; nothing was written then.
         TrainingStopped: a number stopped being one.
     """
-    run_folder.may_resume(output, recipe, resume)
+    run_folder.may_resume(output, recipe)
     fabric = engine(config, accelerator, devices)
     fabric.launch()
     main = fabric.global_rank == 0
     # Looked at before anything is written, and by all ranks before the first of them makes the folder.
-    found = checkpoint.find(output) if run_folder.may_resume(output, recipe, resume) else None
+    found = checkpoint.find(output) if run_folder.may_resume(output, recipe) else None
     run = new_run(config, fabric)
     photos = validation_set(config.data, config.training.val_images) if main else None
     if found:
@@ -74,23 +74,22 @@ def train(
         run_folder.prepare(output, recipe)
         truncate_log(output / LOG, run.step)
     barrier()
-    display = Display(config.training.steps, run.step, name, shown=main)
+    stream = None if main else io.StringIO()  # the other ranks are silent
+    progress = Progress(config.training.steps, f"steps of {name}", done=run.step, quiet=not main, stream=stream)
     log = Log(output / LOG, output / "tensorboard" if config.training.tensorboard else None) if main else None
     try:
         if found:
             for problem in found.damaged:
-                display.say(f"passed over: {problem}")
-            display.say(f"going on with {output} after step {run.step} of {config.training.steps}")
+                progress.say(f"passed over: {problem}")
+            progress.say(f"going on with {output} after step {run.step} of {config.training.steps}")
         else:
-            display.say(f"new run in {output}: {config.training.steps} steps on {len(run.stream.dataset)} photos")
+            progress.say(f"new run in {output}: {config.training.steps} steps on {len(run.stream.dataset)} photos")
             for note in run.notes:
-                display.say(note)
-        with signals() as stopped:
-            complete = _loop(run, name, output, photos, display, log, stopped)
-        display.close()
-        display.say(_last_words(run, output, complete))
+                progress.say(note)
+        with progress, _signals() as stopped:
+            complete = _loop(run, name, output, photos, progress, log, stopped)
+        progress.say(_last_words(run, output, complete))
     finally:
-        display.close()
         if log:
             log.close()
     return 0 if complete else 130
@@ -101,7 +100,7 @@ def _loop(
     name: str,
     output: Path,
     photos: ValidationSet | None,
-    display: Display,
+    progress: Progress,
     log: Log | None,
     stopped: dict[str, str],
 ) -> bool:
@@ -141,16 +140,16 @@ def _loop(
             record = {"loss": numbers.pop("loss"), "gradient": numbers.pop("gradient"), "terms": numbers, "lr": rate}
             log.write(run.step, **record, **speed, memory=reports, reseeded=run.reseeded)
             run.reseeded = 0
-            display.update(run.step, f"loss {record['loss']:.4f}  {speed['images_per_s']:.1f} images/s")
+            progress.update(run.step, note=f"loss {record['loss']:.4f}, {speed['images_per_s']:.1f} images/s")
         if last or due(run.step, training.validate_every_steps):
             with meter.paused():
-                _validate(run, name, output, photos, display, log)
+                _validate(run, name, output, photos, progress, log)
                 barrier()
         if last or stopping or due(run.step, training.save_every_steps):
             with meter.paused():
                 save(run, output)
         if stopping and not last:
-            display.say(f"stopped by {stopped.get('signal', 'a signal to another process')}")
+            progress.say(f"stopped by {stopped.get('signal', 'a signal to another process')}")
             return False
     return True
 
@@ -159,7 +158,7 @@ def _loop(
 
 
 def _validate(
-    run: Run, name: str, output: Path, photos: ValidationSet | None, display: Display, log: Log | None
+    run: Run, name: str, output: Path, photos: ValidationSet | None, progress: Progress, log: Log | None
 ) -> None:
     """Score, draw and write the weights; on the first rank."""
     if photos is None or log is None:
@@ -179,7 +178,7 @@ def _validate(
     for path in paths:
         save_weights(path, _contiguous(shown), run.config.model, card, overwrite=True)
     told = "  ".join(f"{band}: {score['psnr']:.2f}" for band, score in run.scores.items())
-    display.say(f"step {run.step}: PSNR {told}  mean {mean:.2f} dB (best {run.best[0]:.2f} at step {run.best[1]})")
+    progress.say(f"step {run.step}: PSNR {told}  mean {mean:.2f} dB (best {run.best[0]:.2f} at step {run.best[1]})")
     to_training_mode(run.players.bare, run.config.training)
 
 
@@ -192,7 +191,7 @@ def _contiguous(model: MemoryInpainter) -> MemoryInpainter:
 
 
 @contextmanager
-def signals() -> Iterator[dict[str, str]]:
+def _signals() -> Iterator[dict[str, str]]:
     """Catch SIGINT and SIGTERM: the first one asks for a stop after the step at hand, a second one ends at once."""
     stopped: dict[str, str] = {}
 

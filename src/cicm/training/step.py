@@ -415,4 +415,8 @@ def _blame(
                     f"{numbers.get(term, math.nan):.4g}). Lower training.lr or the term's weight, or use 32-true."
                 )
     told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-    return f"the gradient is not finite although each term's own is ({told}); the adversarial term is the likely one."
+    likely = " The adversarial term is the likely one." if players.discriminator is not None else ""
+    return (
+        f"the gradient is not finite although each term's own is, on the first micro-batch ({told}).{likely} "
+        "Lower training.lr or the weights of the objective, or use 32-true."
+    )

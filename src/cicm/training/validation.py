@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from cicm.assembly import MemoryInpainter
-from cicm.metrics.pixels import l1, psnr, to_8bit
+from cicm.files import atomic
+from cicm.metrics import to_8bit
+from cicm.metrics.l1 import l1
+from cicm.metrics.psnr import psnr
 from cicm.training.batches import ValidationSet
-from cicm.training.checkpoint import write_atomically
 
 BATCH = 8
 GAP = 2  # pixels between the pictures of a grid
@@ -70,7 +72,8 @@ def save_grid(picture: Tensor, path: Path) -> None:
     from PIL import Image
 
     image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    write_atomically(path, lambda file: image.save(file, format="PNG"))
+    with atomic(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def _framed(picture: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Tables in the README that a command prints are what the command prints."""
+"""A table on a page that a command prints is what the command prints."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def tables(text: str) -> list[tuple[str, str, str]]:
 
 
 def test_the_table_of_networks_is_what_the_command_prints(root: Path, capsys: pytest.CaptureFixture) -> None:
-    marked = {name: (command, table) for name, command, table in tables((root / "README.md").read_text())}
+    marked = {name: (command, table) for name, command, table in tables((root / "docs" / "networks.md").read_text())}
     command, table = marked["networks"]
     assert command == "cicm networks --markdown"
     assert main(command.split()[1:]) == 0
-    assert table == capsys.readouterr().out, f"the README is behind: put there what `{command}` prints"
+    assert table == capsys.readouterr().out, f"the page is behind: put there what `{command}` prints"
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == names()
 
 

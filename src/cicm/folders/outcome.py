@@ -1,0 +1,74 @@
+"""What became of the photos: one outcome for each, and their sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+STATUSES = ("done", "already", "failed", "unsupported", "skipped")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo.
+
+    Args:
+        photo: path below the folder of photos.
+        output: path of the result below the folder of results; empty if there is none.
+        status: one of `STATUSES`. "done": filled by this run. "already": an earlier run filled it, and the journal
+            proves it. "unsupported": a picture of a format that is not read. "skipped": it has no mask, and `missing`
+            is "skip".
+        error: what was wrong.
+        notes: what a reader may want to know, such as something that could not be kept.
+        seconds: from opening the photo to the result in its place.
+        details: width, height, missing share, and whatever else the inpainter reports.
+        ends_run: no later photo can succeed, as with a full disk.
+    """
+
+    photo: str
+    output: str
+    status: str
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)
+    ends_run: bool = False
+
+
+@dataclass
+class Summary:
+    """How a run went.
+
+    Args:
+        done: photos that this run filled.
+        already: photos that an earlier run filled.
+        failed: photos without a result.
+        unsupported: pictures of formats that are not read.
+        skipped: photos without a mask, left out as asked.
+        not_begun: photos that were left when the run ended early. What a limit leaves does not count.
+        seconds: how long the run took, without looking at the folders.
+        stopped: why it ended early.
+    """
+
+    done: int = 0
+    already: int = 0
+    failed: int = 0
+    unsupported: int = 0
+    skipped: int = 0
+    not_begun: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
+
+    def count(self, outcome: Outcome) -> None:
+        """Add one outcome."""
+        setattr(self, outcome.status, getattr(self, outcome.status) + 1)
+
+    @property
+    def photos_per_second(self) -> float:
+        """Filled photos per second."""
+        return self.done / self.seconds if self.seconds else 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every photo has its result, but for those skipped or left as asked."""
+        return not (self.failed or self.unsupported or self.not_begun)
