@@ -17,8 +17,9 @@ from PIL import Image
 from cicm.conventions import InputError
 from cicm.files import Listing, walk
 from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
-from cicm.folders.marking import Job, grown, is_picture, read_boxes
+from cicm.folders.assigning import Job, is_picture, read_boxes
 from cicm.folders.naming import in_shard, named
+from cicm.photos.marking import grown
 from cicm.photos.photo import open_photo
 from cicm.terminal import several, shown
 
@@ -227,16 +228,6 @@ def test_masks_beside_the_photos(tmp_path: Path) -> None:
     assert [photo for photo, _ in assigned.missing] == ["c.png"]
     assert assigned.unused == ("d_mask.png",)
 
-    each = MaskBeside("_mask", each=True).assign(tmp_path, found)
-    assert sorted(each.names.values()) == [
-        "a_mask.jpg",
-        "a_mask.png",
-        "b_mask000.jpg",
-        "b_mask001.jpg",
-        "s/a_mask.webp",
-    ]
-    assert len({job.key for job in each.jobs}) == 5
-
 
 def test_no_suffix() -> None:
     for suffix in ("", "a/b", ".png"):
@@ -331,18 +322,12 @@ def test_a_colour_is_filled(photo: Path) -> None:
     values[0, 0], values[0, 1] = (247, 8, 247), (246, 0, 255)  # at the tolerance, and one beyond it
     Image.fromarray(values).save(photo)
     job = Job("a.png", "a.png")
-    _, found = MaskColour.parse("#FF00ff").apply(open_photo(photo), job, photo.parent)
+    _, found = MaskColour((255, 0, 255)).apply(open_photo(photo), job, photo.parent)
     expected = hole.copy()
     expected[0, 0] = True
     assert np.array_equal(found, expected)
     with pytest.raises(InputError, match="within 4 of the colour ff00ff"):
         MaskColour((255, 0, 255), 4).apply(open_photo(photo), job, photo.parent)
-
-
-def test_no_colour() -> None:
-    for text in ("", "pink", "ff00f", "ff00ff00", "#ff 0ff"):
-        with pytest.raises(InputError, match="six hexadecimal digits"):
-            MaskColour.parse(text)
 
 
 ROWS = [("a.png", (1, 2, 5, 7)), ("sub/b.png", (0, 0, 3, 4)), ("a.png", (10, 2, 12, 9)), ("gone.png", (0, 0, 1, 1))]
@@ -415,7 +400,9 @@ def test_growing_is_all_pixels_within_that_distance(seed: int, height: int, widt
 def test_growing_comes_after_inverting(photo: Path) -> None:
     root = photo.parent
     save_mask(root / "m.png", ~some_hole())
-    _, hole = OneMask(root / "m.png", invert=True, grow=2).apply(open_photo(photo), Job("a.png", "a.png"), root)
+    _, hole = OneMask(root / "m.png", invert=True, grow=2).apply(
+        open_photo(photo), Job("a.png", "a.png", ("m.png",)), root
+    )
     assert np.array_equal(hole, grown(some_hole(), 2))
 
 

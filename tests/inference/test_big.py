@@ -239,7 +239,7 @@ def test_tiles_do_not_show() -> None:
     feather=st.sampled_from([0, 0, 5]),
     sides=st.sampled_from([(32, 32, 8), (64, 48, 16), (1024, 512, 96)]),
 )
-@pytest.mark.filterwarnings("ignore::cicm.inference.inpainter.LargeHoleWarning")
+@pytest.mark.filterwarnings("ignore::cicm.inference.painter.LargeHoleWarning")
 def test_known_pixels_stay_and_one_colour_is_one_colour(
     monkeypatch: pytest.MonkeyPatch,
     one_colour: Maker,
@@ -251,7 +251,7 @@ def test_known_pixels_stay_and_one_colour_is_one_colour(
     feather: int,
     sides: tuple[int, int, int],
 ) -> None:
-    monkeypatch.setattr("cicm.inference.pictures.WHOLE", 1500)
+    monkeypatch.setattr("cicm.inference.plan.WHOLE", 1500)
     hole = spots(height, width, seed, count)
     image = np.random.default_rng(seed).integers(0, 65536, (height, width, 4), dtype=np.uint16)
     options = {"max_side": sides[0], "tile": sides[1], "widest": sides[2], "margin": 7, "feather": feather}

@@ -122,7 +122,7 @@ def test_notes_are_told(folder: Path, weights: Path, capsys: pytest.CaptureFixtu
 
 
 BAD = {
-    "missing photo": (["none.png", "mask.png", "out.png"], "no photo at"),
+    "missing photo": (["none.png", "mask.png", "out.png"], "photo none.png does not exist"),
     "empty photo": (["empty.png", "mask.png", "out.png"], "is empty"),
     "truncated photo": (["short.png", "mask.png", "out.png"], "truncated"),
     "no picture": (["text.png", "mask.png", "out.png"], "expected a picture"),
@@ -130,7 +130,7 @@ BAD = {
     "animation": (["film.gif", "mask.png", "out.png"], "holds 2"),
     "nan photo": (["nan.tif", "mask.png", "out.tif"], "NaN"),
     "damaged tiff": (["damaged.tif", "mask.png", "out.tif"], "could not be decoded"),
-    "missing mask": (["photo.png", "none.png", "out.png"], "no mask at"),
+    "missing mask": (["photo.png", "none.png", "out.png"], "mask none.png does not exist"),
     "empty mask": (["photo.png", "empty.png", "out.png"], "is empty"),
     "truncated mask": (["photo.png", "short.png", "out.png"], "truncated"),
     "folder for mask": (["photo.png", "folder.png", "out.png"], "is a folder"),
@@ -143,10 +143,13 @@ BAD = {
     "output is the photo": (["photo.png", "mask.png", "photo.png", "--overwrite"], "is the input"),
     "output is the mask": (["photo.png", "mask.png", "mask.png", "--overwrite"], "is the input"),
     "output in no folder": (["photo.png", "mask.png", "no/out.png"], "does not exist"),
-    "output of unknown kind": (["photo.png", "mask.png", "out.heic"], "ending"),
+    "output of unknown kind": (["photo.png", "mask.png", "out.jp2"], "must end in"),
     "output can't hold alpha": (["glass.png", "mask.png", "out.jpg"], "transparency"),
     "output can't hold colours": (["photo.png", "mask.png", "out.gif"], "256 colours"),
-    "missing weights": (["photo.png", "mask.png", "out.png", "--weights", "none.safetensors"], "no weights at"),
+    "missing weights": (
+        ["photo.png", "mask.png", "out.png", "--weights", "none.safetensors"],
+        "weights none.safetensors does not exist",
+    ),
     "weights are no weights": (["photo.png", "mask.png", "out.png", "--weights", "text.png"], "safetensors"),
     "weights are a pickle": (["photo.png", "mask.png", "out.png", "--weights", "model.pth"], "pickle"),
     "weights are damaged": (["photo.png", "mask.png", "out.png", "--weights", "half.safetensors"], "again"),

@@ -146,7 +146,7 @@ def test_tensors(inpainter: Inpainter, dtype: torch.dtype) -> None:
 
 
 def test_large_batches_are_split(monkeypatch: pytest.MonkeyPatch, one_colour: Maker) -> None:
-    monkeypatch.setattr("cicm.inference.inpainter.BATCH", 2 * 32 * 32)
+    monkeypatch.setattr("cicm.inference.painter.BATCH", 2 * 32 * 32)
     inpainter = one_colour()
     inpainter(torch.rand(5, 3, 32, 32), box_hole(32, 32))
     assert [len(corrupted) for corrupted, _ in inpainter.model.network.seen] == [2, 2, 1]
@@ -261,7 +261,7 @@ def test_odd_sizes(inpainter: Inpainter, size: tuple[int, int]) -> None:
     clustered=st.booleans(),
     limits=st.sampled_from([(1, 32), (5, 40), (128, 1024)]),
 )
-@pytest.mark.filterwarnings("ignore::cicm.inference.inpainter.LargeHoleWarning")
+@pytest.mark.filterwarnings("ignore::cicm.inference.painter.LargeHoleWarning")
 def test_any_size_and_hole(
     monkeypatch: pytest.MonkeyPatch,
     one_colour: Maker,
@@ -273,7 +273,7 @@ def test_any_size_and_hole(
     limits: tuple[int, int],
 ) -> None:
     """Cut out, reduced or whole: known pixels stay, the hole is the one colour, the network's rule is kept."""
-    monkeypatch.setattr("cicm.inference.pictures.WHOLE", 1000)
+    monkeypatch.setattr("cicm.inference.plan.WHOLE", 1000)
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 65536, (height, width, 3), dtype=np.uint16)
     hole = rng.random((height, width)) < share

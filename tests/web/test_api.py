@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cicm.folders.marking import grown
+from cicm.photos.marking import grown
 from cicm.photos.photo import open_photo, save_photo
 
 from .conftest import Served, mask, photo
@@ -162,7 +162,7 @@ BAD_FILES = {
     "nothing": (b"", 422, "'image' is missing or empty"),
     "text": (b"hello" * 99, 422, "expected a picture"),
     "truncated": (photo()[:500], 422, "truncated or damaged"),
-    "vector": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "expected a picture"),
+    "vector": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "svg is not supported"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 422, "expected a picture"),
     "bomb": (huge(), 413, "megapixels"),
     "large": (huge(8000, 7000), 413, "at most 50"),
@@ -253,7 +253,7 @@ def test_health_and_info(serve: Serve) -> None:
     info = client.get("/api/v1/info").json()
     assert info["model"]["name"] == "tiny"
     assert info["limits"]["max_pixels"] == 12345
-    assert info["formats"] == ["jpeg", "png", "webp", "tiff", "bmp", "gif"]
+    assert info["formats"] == ["jpeg", "png", "webp", "tiff", "bmp", "gif", "avif", "heif"]
 
 
 def test_the_description_is_openapi_and_its_page_asks_nobody(serve: Serve) -> None:

@@ -44,7 +44,6 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture) -> None:
         (["--token", "with spaces in between"], "without spaces"),
         (["--max-pixels", "0"], "max_pixels must be"),
         (["--timeout", "0"], "timeout must be"),
-        (["--queue", "-1"], "queue must be"),
         (["--port", "0", "--weights", "none.safetensors"], "none.safetensors"),
     ],
 )

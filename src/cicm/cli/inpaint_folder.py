@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from cicm.conventions import InputError
-from cicm.files import check_readable
 from cicm.terminal import Progress, duration, libraries_silent, several, shown
 
 if TYPE_CHECKING:
     from cicm.folders import FolderRun, FolderTask, MaskSource, Outcome
     from cicm.folders.plan import FolderPlan
     from cicm.folders.preview import Preview
-    from cicm.inference.pictures import PictureInpainter
+    from cicm.inference.painter import PictureInpainter
 
 _TOLD = 20  # most failures that are printed; the report has all
 
@@ -52,8 +51,6 @@ def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable
         shard=_shard(options.shard),
         limit=options.limit,
     )
-    if options.weights:
-        check_readable(options.weights, "weights")
     task.plan()  # what is wrong with the folders is told before torch is loaded
     return _look(options, task, inpainter_of) if options.dry_run else _run(options, task, inpainter_of)
 

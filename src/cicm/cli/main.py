@@ -58,11 +58,23 @@ def run(argv: Sequence[str]) -> int:
 
         print(script(rest[0] if rest else "", VERBS))
         return 0
+    if verb == "run":
+        raise InputError(
+            "cicm has no verb 'run' (IOPaint has). Use cicm inpaint PHOTO --mask MASK -o OUTPUT for photos and "
+            "folders, or cicm serve for the page."
+        )
     if verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}."
         raise InputError(f"unknown verb {verb!r}; {hint} See cicm --help.")
-    return import_module(f"cicm.cli.{verb}").main(rest)
+    try:
+        return import_module(f"cicm.cli.{verb}").main(rest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "torch":
+            raise
+        raise InputError(
+            f"cicm {verb} needs PyTorch, which is not installed. Run: pip install torch, or see pytorch.org for a GPU."
+        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
+from cicm.web.limits import Limits
 
 DESCRIPTION = """Serve a page to repair photos in a browser, and a REST interface for programs.
 
@@ -46,18 +47,18 @@ def build_parser() -> ArgumentParser:
     add("--port", type=int, default=8080, help="0 takes a free one")
     add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--margin", type=int, default=128, metavar="PIXELS", help="least width of known pixels seen around the hole")
-    add("--max-side", type=int, default=1024, metavar="PIXELS", help="a longer part is reduced for the network")
 
     add = parser.add_argument_group("who may use it").add_argument
     add("--token", type=str, metavar="TEXT", help="what the interface asks for; better in the variable CICM_TOKEN")
     add("--host-name", action="append", default=[], metavar="NAME", help="a name it is called by, beside localhost")
 
     add = parser.add_argument_group("limits").add_argument
-    add("--max-pixels", type=int, default=50_000_000, metavar="N", help="of one picture")
-    add("--max-bytes", type=int, default=64 * 2**20, metavar="N", help="of one upload")
-    add("--queue", type=int, default=16, metavar="N", help="uploads that may wait; each is held in memory")
-    add("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one request, its upload included")
+    default = Limits()
+    add("--max-pixels", type=int, default=default.max_pixels, metavar="N", help="of one picture")
+    add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="of one upload")
+    add(
+        "--timeout", type=float, default=default.timeout, metavar="SECONDS", help="for one request, its upload included"
+    )
     return parser
 
 
@@ -73,9 +74,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"cicm serve needs {', '.join(missing)}; not installed. Run: pip install 'cicm[serve]'.")
     token = _token(options.token or os.environ.get("CICM_TOKEN"), options.host)
 
-    from cicm.web.limits import Limits
-
-    limits = Limits(options.max_bytes, options.max_pixels, options.queue, options.timeout)
+    limits = Limits(max_bytes=options.max_bytes, max_pixels=options.max_pixels, timeout=options.timeout)
     listener = listen(options.host, options.port)
     with listener:
         warnings.simplefilter("ignore")  # about single files; what matters stands in the answer
@@ -86,9 +85,7 @@ def main(argv: Sequence[str]) -> int:
         from cicm.web.server import create_app
 
         weights = Path(options.weights) if options.weights else default_weights()
-        inpainter = Inpainter.from_pretrained(
-            weights, device=options.device, margin=options.margin, max_side=options.max_side
-        )
+        inpainter = Inpainter.from_pretrained(weights, device=options.device)
         names = {*options.host_name, options.host, *_own_names()}
         app = create_app(inpainter, limits=limits, token=token, names=names, model_name=weights.stem)
         config = uvicorn.Config(

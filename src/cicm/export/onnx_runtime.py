@@ -7,13 +7,15 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from cicm.conventions import InputError, SizeRule
 from cicm.files import check_readable
-from cicm.inference.pictures import PictureInpainter, Plan
+from cicm.inference.painter import PictureInpainter
+from cicm.inference.plan import Plan
+from cicm.inference.settings import FillChanges, FillSettings
 from cicm.photos.resampling import averages, cubic, mirrored
 
 if TYPE_CHECKING:
@@ -92,28 +94,35 @@ class OnnxInpainter(PictureInpainter):
 
     Args:
         model: opened.
-        options: `margin`, `max_side`, `strategy`, `tile`, `widest` and `feather`, as `Inpainter` has them.
-
-    Raises:
-        InputError: an unknown strategy, a number out of its range.
+        settings: how pictures are cut and joined around the network.
+        changes: single settings, as `FillSettings` tells; they change `settings`.
     """
 
-    def __init__(self, model: OnnxModel, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, model: OnnxModel, settings: FillSettings | None = None, **changes: Unpack[FillChanges]) -> None:
+        super().__init__((settings or FillSettings()).changed(**changes))
         self.model, self.size, self.device = model, model.size, model.device
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None, **options: Any
+        cls,
+        path: str | os.PathLike,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        settings: FillSettings | None = None,
+        **changes: Unpack[FillChanges],
     ) -> OnnxInpainter:
         """The model in an .onnx file; arguments as `OnnxModel` and the class have them.
 
         Raises:
             InputError: as these.
         """
-        return cls(OnnxModel(path, device=device, threads=threads), **options)
+        return cls(OnnxModel(path, device=device, threads=threads), settings, **changes)
 
-    def _fill_part(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
+    def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
+        return np.stack([self._call_one(*one, plan) for one in zip(colours, gone, strict=True)])
+
+    def _call_one(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
         size, missing = gone.shape, gone[..., None].astype(np.float32)
         seen = colours.astype(np.float32) * (1 - missing)
         if plan.work != size:  # averages over the known pixels alone

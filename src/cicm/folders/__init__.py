@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cicm.folders.assigning import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, MaskSource, OneMask
     from cicm.folders.engine import Engine
-    from cicm.folders.marking import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, MaskSource, OneMask
     from cicm.folders.outcome import Outcome, Summary
     from cicm.folders.plan import FolderTask
     from cicm.folders.run import FolderRun, fill_folder
 
 _HOMES = {
     "engine": ["Engine"],
-    "marking": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
+    "assigning": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
     "outcome": ["Outcome", "Summary"],
     "plan": ["FolderTask"],
     "run": ["FolderRun", "fill_folder"],

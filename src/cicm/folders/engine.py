@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.inference.pictures import BATCH, PictureInpainter
+from cicm.inference.painter import BATCH, PictureInpainter
 
 T = TypeVar("T")
 R = TypeVar("R")

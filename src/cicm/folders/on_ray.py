@@ -24,13 +24,13 @@ from typing import Any
 
 from cicm.conventions import InputError
 from cicm.files import reason_of
+from cicm.folders.assigning import Job
 from cicm.folders.engine import Engine
 from cicm.folders.journal import Inputs, Journal, digest_of_settings, read_ledger
-from cicm.folders.marking import Job
 from cicm.folders.outcome import Outcome
 from cicm.folders.plan import FolderTask
 from cicm.folders.run import Filler, FolderRun, open_journal
-from cicm.inference.pictures import PictureInpainter
+from cicm.inference.painter import PictureInpainter
 
 _CLOCKS_APART_SECONDS = 3600  # clocks of machines may differ by less; else a photo may be done twice, alike
 _CORES = 4  # that one actor takes where there is no GPU

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
 from cicm.files import is_inside, reason_of, walk
+from cicm.folders.assigning import Job, MaskFolder, MaskSource, OneMask, is_picture
 from cicm.folders.journal import Inputs, Ledger, digest_of_settings, read_ledger
-from cicm.folders.marking import Job, MaskFolder, MaskSource, OneMask, is_picture
 from cicm.folders.naming import in_shard, named
 from cicm.folders.outcome import Outcome
 from cicm.photos.formats import ENDINGS
@@ -19,7 +19,7 @@ from cicm.photos.headers import unsupported
 from cicm.terminal import several, shown
 
 if TYPE_CHECKING:
-    from cicm.inference.pictures import PictureInpainter
+    from cicm.inference.painter import PictureInpainter
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class FolderTask:
 
     def settings(self, inpainter: PictureInpainter) -> dict[str, Any]:
         """All that decides about results, as plain data."""
-        own = {k: v for k, v in vars(inpainter).items() if isinstance(v, (int, float, str)) and not k.startswith("_")}
+        own = asdict(inpainter.settings)
         return {
             **own,
             **self.masks.settings(),
@@ -113,7 +113,7 @@ class FolderTask:
             )
         assigned = self.masks.assign(self.photos, found)
         ledger = read_ledger(self.out)
-        wanted = [(job.key, assigned.names.get(job.key, job.photo)) for job in assigned.jobs]
+        wanted = [(job.key, job.photo) for job in assigned.jobs]
         taken = {
             key: ledger.entries[key].output
             for key, path in wanted

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from cicm.conventions import InputError
 from cicm.files import evenly_spaced
-from cicm.folders.marking import Job
+from cicm.folders.assigning import Job
 from cicm.folders.plan import FolderPlan, FolderTask
 from cicm.folders.run import quietly
 from cicm.photos.headers import check_header
 from cicm.photos.photo import open_photo, save_photo
 
 if TYPE_CHECKING:
-    from cicm.inference.pictures import PictureInpainter
+    from cicm.inference.painter import PictureInpainter
 
 SAMPLE = 2000
 """Most photos whose headers a dry run looks at."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
 from cicm.files import digest_of, is_inside, place, reason_of
+from cicm.folders.assigning import Job
 from cicm.folders.journal import Inputs, Journal
-from cicm.folders.marking import Job
 from cicm.folders.outcome import Outcome, Summary
 from cicm.folders.plan import FolderTask
 from cicm.photos.formats import ENDINGS
@@ -26,7 +26,7 @@ from cicm.terminal import shown
 
 if TYPE_CHECKING:
     from cicm.folders.engine import Engine
-    from cicm.inference.pictures import PictureInpainter
+    from cicm.inference.painter import PictureInpainter
 
 _BYTES_PER_PIXEL = 40  # what a photo takes while it is read, filled and written: measured on 24 megapixels, rounded up
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -76,7 +76,7 @@ class Filler:
         return replace(outcome, seconds=time.perf_counter() - began)
 
     def _fill(self, job: Job, inpainter: PictureInpainter) -> Outcome:
-        from cicm.inference.pictures import LARGE_HOLE
+        from cicm.inference.painter import LARGE_HOLE
 
         task = self.task
         file, final = task.photos / job.photo, task.out / job.output

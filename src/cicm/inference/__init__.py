@@ -9,14 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cicm.inference.inpainter import Inpainter, LargeHoleWarning, Plan, Report, choose_device
+    from cicm.inference.inpainter import Inpainter, choose_device
+    from cicm.inference.painter import LargeHoleWarning
+    from cicm.inference.plan import Plan
+    from cicm.inference.report import Report
+    from cicm.inference.settings import FillSettings
 
 _HOMES = {
     "inpainter": ["Inpainter", "choose_device"],
-    "pictures": ["LargeHoleWarning", "Plan", "Report"],
+    "painter": ["LargeHoleWarning"],
+    "plan": ["Plan"],
+    "report": ["Report"],
+    "settings": ["FillSettings"],
 }
 
-__all__ = ["Inpainter", "LargeHoleWarning", "Plan", "Report", "choose_device"]
+__all__ = ["FillSettings", "Inpainter", "LargeHoleWarning", "Plan", "Report", "choose_device"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,19 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cicm.conventions import InputError, SizeRule, describe
-from cicm.inference.pictures import (
-    BATCH,
-    LARGE_HOLE,
-    LargeHoleWarning,
-    PictureInpainter,
-    Plan,
-    Report,
-    checked_hole,
-)
+from cicm.inference.painter import PictureInpainter, hole_of
+from cicm.inference.plan import Plan
+from cicm.inference.settings import FillSettings
 from cicm.photos.pixels import Box
 from cicm.photos.resampling import mirrored
-
-__all__ = ["BATCH", "LARGE_HOLE", "Inpainter", "LargeHoleWarning", "Plan", "Report", "choose_device"]
 
 
 class Inpainter(PictureInpainter):
@@ -33,15 +25,9 @@ class Inpainter(PictureInpainter):
     Args:
         model: a `cicm.assembly.MemoryInpainter`; it is moved to the device and put into evaluation mode.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes an accelerator where there is one.
-        margin: known pixels that the network sees around a hole at least, in a picture that isn't seen whole.
-        max_side: longest side of what the network sees.
-        strategy: `whole`: the picture as it is. `resize`: one part around all holes, reduced if longer than `max_side`.
-            `crop`: one around each group of holes, reduced likewise. `tile`: as crop, but wide holes are reduced until
-            they are no wider than `widest`, thin ones are seen at full size, and what is longer than `tile` is done in
-            tiles. `auto`: `tile`, and as ever for a picture of up to 512x512, which is seen whole.
-        tile: side of a tile.
-        widest: pixels across a hole, as the network sees it, up to which it fills well.
-        feather: pixels inside the hole over which the step at its border is taken out of the fill; 0 leaves it.
+        settings: how pictures are cut and joined around the network.
+        margin, max_side, strategy, tile, widest, feather: single settings, as `FillSettings` tells; they change
+            `settings`.
 
     Raises:
         InputError: an unknown or absent device or strategy, a number out of its range.
@@ -56,40 +42,78 @@ class Inpainter(PictureInpainter):
         ((20, 30, 3), True, (32, 32))
     """
 
-    def __init__(self, model: nn.Module, *, device: str | torch.device = "auto", **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device = "auto",
+        settings: FillSettings | None = None,
+        margin: int | None = None,
+        max_side: int | None = None,
+        strategy: str | None = None,
+        tile: int | None = None,
+        widest: int | None = None,
+        feather: int | None = None,
+    ) -> None:
+        settings = settings or FillSettings()
+        super().__init__(
+            settings.changed(
+                margin=margin, max_side=max_side, strategy=strategy, tile=tile, widest=widest, feather=feather
+            )
+        )
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike | None = None, *, device: str | torch.device = "auto", **options: Any
+        cls,
+        weights: str | os.PathLike | None = None,
+        *,
+        device: str | torch.device = "auto",
+        album: str | os.PathLike | None = None,
+        settings: FillSettings | None = None,
+        margin: int | None = None,
+        max_side: int | None = None,
+        strategy: str | None = None,
+        tile: int | None = None,
+        widest: int | None = None,
+        feather: int | None = None,
     ) -> Inpainter:
-        """The model in a weights file; without a path, the one that comes with the package.
+        """The model in a weights file; without one, the model that comes with the package.
 
         Args:
-            path: a `.safetensors` file of cicm.
+            weights: a `.safetensors` file of cicm.
             device: as above.
-            options: as above, by name.
+            album: a file of `cicm remember`, made with these weights; it takes the place of their memory.
+            settings, margin, max_side, strategy, tile, widest, feather: as above.
 
         Raises:
             InputError: a file that is missing, damaged, a pickle or of another model; a device that is not there.
         """
         from cicm.assembly import default_weights, load_weights
 
+        settings = (settings or FillSettings()).changed(
+            margin=margin, max_side=max_side, strategy=strategy, tile=tile, widest=widest, feather=feather
+        )
         place = choose_device(device)  # before the file is read, so that a wrong name is told at once
-        loaded = load_weights(default_weights() if path is None else path)
-        return cls(loaded.model, device=place, **options)
+        model: nn.Module = load_weights(default_weights() if weights is None else weights).model
+        if album is not None:
+            from cicm.assembly.album import load_album, with_album
+
+            model = with_album(model, load_album(album))  # type: ignore[arg-type]
+        return cls(model, device=place, settings=settings)
+
+    def __repr__(self) -> str:
+        """Network, memories, device and settings, in one line."""
+        memories = getattr(self.model, "memories", {})
+        told = ", ".join(f"{site}: {memory.config.kind}" for site, memory in memories.items()) or "none"
+        network = type(getattr(self.model, "network", self.model)).__name__
+        return f"Inpainter({network}, memory {told}, on {self.device}, {self.settings})"
 
     @property
     def size(self) -> SizeRule:  # type: ignore[override]
         """The network's size rule."""
         return self.model.network.size  # type: ignore[union-attr,return-value]
-
-    def _fill_part(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
-        image = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)))[None]
-        filled = self._forward(image, torch.from_numpy(gone.astype(np.float32))[None, None], plan)
-        return filled[0].permute(1, 2, 0).cpu().numpy()
 
     def _fill_other(self, image: Any, mask: Any, invert: bool, started: float) -> Tensor:
         if not isinstance(image, Tensor):
@@ -111,39 +135,22 @@ class Inpainter(PictureInpainter):
         size = (batch.shape[2], batch.shape[3])
         masks = _one_each(mask, len(batch))
         if masks is None:
-            holes = [checked_hole(mask, size, invert)] * len(batch)
+            holes = [hole_of(mask, size, invert)] * len(batch)
         else:
-            holes = [checked_hole(one, size, invert) for one in masks]
-        if self.feather or self.in_pieces(size):
-            result, reports = torch.empty_like(batch), []
-            for index, hole in enumerate(holes):
-                canvas = _TensorCanvas(batch[index])
-                reports.append(self._fill_canvas(canvas, hole, started))
-                result[index] = canvas.values
-            self.reports = tuple(reports)
-            return result if image.ndim == 4 else result[0]
-        plans = [self.plan(hole) for hole in holes]
+            holes = [hole_of(one, size, invert) for one in masks]
         result = batch.clone()
-        for start, stop in _runs(plans):
-            left, top, right, bottom = plans[start].box
-            part = torch.from_numpy(np.stack(holes[start:stop])[:, None, top:bottom, left:right]).to(batch.device)
-            seen = batch[start:stop, :, top:bottom, left:right]
-            fill = self._forward(seen.float(), part.float(), plans[start]).to(batch.device)
-            inside = part.expand_as(seen)
-            if not bool(torch.isfinite(fill[inside]).all()):
-                raise InputError("the network gave NaN or infinity. Use other weights.")
-            result[start:stop, :, top:bottom, left:right] = torch.where(inside, fill.to(seen.dtype), seen)
-        self.reports = tuple(self._report(hole, plan, started) for hole, plan in zip(holes, plans, strict=True))
+        self._fill_all([_TensorCanvas(one) for one in result], holes, started)
         return result if image.ndim == 4 else result[0]
 
     @torch.inference_mode()
-    def _forward(self, image: Tensor, hole: Tensor, plan: Plan) -> Tensor:
-        """(B, 3, h, w) in [0, 1] and (B, 1, h, w) of the plan's box -> the filled part, same size, float32."""
+    def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
+        image = torch.from_numpy(np.ascontiguousarray(colours.transpose(0, 3, 1, 2)))
+        hole = torch.from_numpy(gone.astype(np.float32))[:, None]
         size = image.shape[-2:]
         corrupted = image * (1 - hole)
         if plan.work != tuple(size):
             # Averages over the known pixels alone, so that the hole's black does not bleed into its surroundings.
-            # Where the picture lies, not on the device: MPS has no pooling by fractions.
+            # Not on the device: MPS has no pooling by fractions.
             share = F.adaptive_avg_pool2d(1 - hole, plan.work)
             known = (share >= 0.5).to(hole.dtype)
             corrupted = F.adaptive_avg_pool2d(corrupted, plan.work) / share.clamp_min(0.5) * known
@@ -161,18 +168,18 @@ class Inpainter(PictureInpainter):
                 f"not enough memory on {self.device} for {plan.padded[0]}x{plan.padded[1]} pixels. "
                 "Use a smaller max_side, or device='cpu'."
             ) from error
-        top, left = (_start(work, padded) for work, padded in zip(plan.work, plan.padded, strict=True))
+        top, left = ((padded - work) // 2 for work, padded in zip(plan.work, plan.padded, strict=True))
         filled = filled[..., top : top + plan.work[0], left : left + plan.work[1]].float()
         if plan.work != tuple(size):
             filled = F.interpolate(filled, size=tuple(size), mode="bicubic", align_corners=False)
-        return filled.clamp(0.0, 1.0)
+        return filled.clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
 
 
 class _TensorCanvas:
-    """The same for (3, H, W) in [0, 1]."""
+    """A tensor (3, H, W) in [0, 1], filled in place."""
 
-    def __init__(self, image: Tensor) -> None:
-        self.values = image.clone()
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
 
     def read(self, box: Box) -> np.ndarray:
         left, top, right, bottom = box
@@ -215,23 +222,6 @@ def _one_each(mask: Any, count: int) -> Sequence[Any] | None:
     if len(mask) != count:
         raise InputError(f"expected one mask, or one for each of the {count} pictures; got {len(mask)}.")
     return mask
-
-
-def _runs(plans: Sequence[Plan]) -> list[tuple[int, int]]:
-    """Stretches of equal plans, as (start, stop), each small enough for one forward."""
-    runs: list[tuple[int, int]] = []
-    for index, plan in enumerate(plans):
-        most = max(1, BATCH // (plan.padded[0] * plan.padded[1]))
-        if runs and plans[runs[-1][0]] == plan and index - runs[-1][0] < most:
-            runs[-1] = (runs[-1][0], index + 1)
-        else:
-            runs.append((index, index + 1))
-    return runs
-
-
-def _start(size: int, padded: int) -> int:
-    """Where the picture begins in the padded one."""
-    return (padded - size) // 2
 
 
 def _mirrored(size: int, padded: int, device: torch.device) -> Tensor:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cicm.photos.headers import find_images, image_size
+    from cicm.photos.marking import Marks
     from cicm.photos.photo import Photo, open_photo, read_image, save_photo
 
 _HOMES = {
     "headers": ["find_images", "image_size"],
+    "marking": ["Marks"],
     "photo": ["Photo", "open_photo", "read_image", "save_photo"],
 }
 
-__all__ = ["Photo", "find_images", "image_size", "open_photo", "read_image", "save_photo"]
+__all__ = ["Marks", "Photo", "find_images", "image_size", "open_photo", "read_image", "save_photo"]
 
 
 def __getattr__(name: str) -> Any:

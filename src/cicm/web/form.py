@@ -12,12 +12,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from cicm.photos.formats import ENDINGS
+from cicm.photos.marking import MAX_GROW
 from cicm.photos.pixels import Box
 from cicm.web.limits import MAX_FIELD, Refused, too_many_bytes
 
 MAX_BOXES = 10_000
 MAX_HEADER = 2048
-MAX_GROW = 512
 FILES = ("image", "mask")
 FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 

@@ -18,7 +18,8 @@ from starlette.routing import BaseRoute, Route
 from cicm import __version__
 from cicm.inference.inpainter import Inpainter
 from cicm.photos.headers import FORMATS
-from cicm.web.form import MAX_GROW, Upload, order_of, preview_of, read_upload
+from cicm.photos.marking import MAX_GROW
+from cicm.web.form import Upload, order_of, preview_of, read_upload
 from cicm.web.guard import Guard
 from cicm.web.limits import Limits, Refused, too_many_bytes
 from cicm.web.reference import reference_page

@@ -22,10 +22,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.folders.marking import grown
-from cicm.inference.inpainter import LARGE_HOLE, Inpainter, Report
+from cicm.inference.inpainter import Inpainter
+from cicm.inference.painter import LARGE_HOLE
+from cicm.inference.report import Report
 from cicm.photos.headers import PictureTooLarge
-from cicm.photos.photo import Photo, check_mask_size, decode_photo, encode_photo
+from cicm.photos.marking import Marks, mark
+from cicm.photos.photo import Photo, decode_photo, encode_photo
 from cicm.web.form import Order
 from cicm.web.limits import Limits, Refused
 
@@ -175,37 +177,10 @@ class Workshop:
 
     def _opened(self, order: Order) -> tuple[Photo, np.ndarray]:
         photo = decode_photo(order.image, "the photo", max_pixels=self.limits.max_pixels)
-        hole = self._hole(photo.size, order)
-        if not hole.any():
-            raise InputError("nothing to fill: the mask marks no pixel. White means fill, unless invert is true.")
-        hole = grown(hole, order.grow)
-        if hole.all():
-            raise InputError(
-                "nothing known to start from: the whole picture would be filled. Leave something as it is, or set "
-                "invert if the mask means it the other way round."
-            )
-        return photo, hole
-
-    def _hole(self, size: tuple[int, int], order: Order) -> np.ndarray:
-        from cicm.data.holes import to_hole
-
-        height, width = size
-        if order.mask is not None:
-            mask = decode_photo(order.mask, "the mask", max_pixels=self.limits.max_pixels)
-            check_mask_size(mask.size, size)
-            pixels = mask.pixels
-            if pixels.layout != "L" or pixels.key is not None:  # grey stays as it is: a third of the memory
-                pixels = pixels.expanded(to_rgb=True)
-            return to_hole(pixels.eight_bit().values, invert=order.invert)[0].numpy() > 0.5
-        hole = np.zeros(size, dtype=bool)
-        for left, top, right, bottom in order.boxes:
-            if right > width or bottom > height:
-                raise InputError(
-                    f"the box {left}, {top}, {right}, {bottom} does not lie in the picture of {width}x{height}. "
-                    "Correct it."
-                )
-            hole[top:bottom, left:right] = True
-        return hole != order.invert
+        masks = () if order.mask is None else (decode_photo(order.mask, "the mask", max_pixels=self.limits.max_pixels),)
+        marks = Marks(masks=masks, boxes=order.boxes, invert=order.invert, grow=order.grow)
+        pixels, hole = mark(photo.pixels, marks)
+        return photo.with_pixels(pixels), hole
 
     def _filled(self, photo: Photo, hole: np.ndarray, gone: threading.Event) -> tuple[Photo, Report]:
         self._current = gone

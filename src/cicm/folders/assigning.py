@@ -1,4 +1,4 @@
-"""Where the holes of a folder's photos come from: mask files, transparency, a colour, a list of boxes."""
+"""Which photos of a folder are filled, and what marks each: mask files, transparency, a colour, a list of boxes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,13 +17,10 @@ import numpy as np
 from cicm.conventions import InputError
 from cicm.files import Listing, check_readable, reason_of, walk
 from cicm.photos.formats import ENDINGS
-from cicm.photos.masks import missing_pixels
-from cicm.photos.photo import Photo, check_mask_size
-from cicm.photos.pixels import Box, Pixels
+from cicm.photos.marking import Marks, check_colour, check_grow, mark
+from cicm.photos.photo import Photo
+from cicm.photos.pixels import Box
 from cicm.terminal import several, shown
-
-MAX_GROW = 512
-"""Most pixels that a hole is grown by."""
 
 MAX_LIST = 2**28
 """Bytes of the longest list of boxes that is read: some five million."""
@@ -40,7 +36,7 @@ class Job:
     """One result.
 
     Args:
-        key: names the job in the journal; the photo's path, with its mask's after a NUL where each mask is a job.
+        key: names the job in the journal; the photo's path.
         photo: path below the folder of photos, with "/".
         masks: paths of the mask files, below the folder that the mask source knows; united.
         boxes: places to fill, of a list of boxes.
@@ -62,13 +58,11 @@ class Assigned:
         jobs: one for each result, still without its name.
         missing: (photo, why it has no mask).
         unused: masks or rows that belong to no photo.
-        names: key -> the name that its result would have, where that is not the photo's.
     """
 
     jobs: tuple[Job, ...]
     missing: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
-    names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +81,7 @@ class MaskSource:
     grow: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.grow <= MAX_GROW:
-            raise InputError(f"a hole grows by 0 to {MAX_GROW} pixels; got {self.grow}.")
+        check_grow(self.grow)
 
     def assign(self, root: Path, found: Listing) -> Assigned:
         """Which of the files found are photos, and what belongs to each.
@@ -112,31 +105,18 @@ class MaskSource:
         """What decides about results, as plain data for the journal."""
         return {"masks": type(self).__name__, "invert": self.invert, "grow": self.grow}
 
+    def marks(self, job: Job, root: Path) -> Marks:
+        """What marks the photo of a job, for photos below `root`."""
+        raise NotImplementedError
+
     def apply(self, photo: Photo, job: Job, root: Path) -> tuple[Photo, np.ndarray]:
         """The photo as it is to be filled, and its hole, (H, W) bool, with something in it.
 
         Raises:
-            InputError: a mask that can't be read or has another size; nothing to fill, or all of it.
+            InputError: as `cicm.photos.marking.mark`.
         """
-        hole = self._hole(photo, job, root)
-        if not hole.any():
-            raise InputError(self._nothing())
-        hole = grown(hole, self.grow)
-        if hole.all():
-            raise InputError(
-                "nothing known to start from: the whole picture would be filled. Leave something, grow less, or turn "
-                "the meaning round with --invert (invert=True)."
-            )
-        return photo, hole
-
-    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
-        raise NotImplementedError
-
-    def _nothing(self) -> str:
-        return (
-            f"nothing to fill: the mask {'is all white' if self.invert else 'has no white'}. White means fill; "
-            "paint the places to fill white, or turn the meaning round with --invert (invert=True)."
-        )
+        pixels, hole = mark(photo.pixels, self.marks(job, root))
+        return photo.with_pixels(pixels), hole
 
 
 # Mask files
@@ -144,13 +124,9 @@ class MaskSource:
 
 @dataclass(frozen=True, kw_only=True)
 class _MaskFiles(MaskSource):
-    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
-        hole = np.zeros(photo.size, dtype=bool)
-        for mask in job.masks:
-            one = _read_mask(check_readable(self.where(root, mask), "mask"), self.invert)
-            check_mask_size(one.shape, photo.size)
-            hole |= one
-        return hole
+    def marks(self, job: Job, root: Path) -> Marks:
+        files = tuple(self.where(root, mask) for mask in job.masks)
+        return Marks(masks=files, invert=self.invert, grow=self.grow)
 
 
 @dataclass(frozen=True)
@@ -205,26 +181,18 @@ class OneMask(_MaskFiles):
     def where(self, root: Path, mask: str) -> Path:
         return self.file
 
-    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
-        told = check_readable(self.file, "mask").stat()
-        hole = _kept_mask(str(self.file), self.invert, told.st_size, told.st_mtime_ns)
-        check_mask_size(hole.shape, photo.size)
-        return hole
-
 
 @dataclass(frozen=True)
 class MaskBeside(_MaskFiles):
     """Masks beside the photos: with the suffix `_mask`, the mask of `a.jpg` is `a_mask.png`, of any picture's ending.
 
-    Numbers may follow (`a_mask000.png`, `a_mask001.png`, as LaMa has them). Several masks of a photo are united; with
-    `each` every mask makes a result of its own, named after the mask.
+    Numbers may follow (`a_mask000.png`, `a_mask001.png`, as LaMa has them). Several masks of a photo are united.
 
     Raises:
         InputError: a suffix that is empty or has a slash in it.
     """
 
     suffix: str
-    each: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,28 +210,23 @@ class MaskBeside(_MaskFiles):
                 masks[match[1]].append(file)
             else:
                 photos.append(file)
-        jobs, missing, names = [], [], {}
+        jobs, missing = [], []
         for photo in photos:
-            stem, ending = os.path.splitext(photo)
+            stem = os.path.splitext(photo)[0]
             own = masks.get(stem, [])
             if not own:
                 missing.append((photo, f"it has no mask: expected {shown(stem + self.suffix)}.png or alike beside it."))
-            elif self.each:
-                for mask in own:
-                    key = f"{photo}\0{mask}"
-                    jobs.append(Job(key, photo, (mask,)))
-                    names[key] = os.path.splitext(mask)[0] + ending
             else:
                 jobs.append(Job(photo, photo, tuple(own)))
         stems = {os.path.splitext(photo)[0] for photo in photos}
         unused = tuple(mask for stem, own in masks.items() if stem not in stems for mask in own)
-        return Assigned(tuple(jobs), tuple(missing), unused, names)
+        return Assigned(tuple(jobs), tuple(missing), unused)
 
     def where(self, root: Path, mask: str) -> Path:
         return root / mask
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "suffix": self.suffix, "each": self.each}
+        return {**super().settings(), "suffix": self.suffix}
 
 
 # The photo itself
@@ -279,23 +242,8 @@ class _InThePhoto(MaskSource):
 class MaskAlpha(_InThePhoto):
     """Fill where the photo is transparent: opacity below one half. What was filled is opaque afterwards."""
 
-    def apply(self, photo: Photo, job: Job, root: Path) -> tuple[Photo, np.ndarray]:
-        pixels = photo.pixels.expanded(to_rgb=False)
-        photo, hole = super().apply(photo.with_pixels(pixels), job, root)
-        if pixels.layout not in ("LA", "RGBA"):
-            return photo, hole
-        values = pixels.values.copy()
-        values[hole, -1] = np.array(pixels.ceiling, values.dtype)
-        return photo.with_pixels(replace(pixels, values=values)), hole
-
-    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
-        pixels = photo.pixels
-        if pixels.layout not in ("LA", "RGBA"):
-            return np.full(pixels.size, self.invert)
-        return (pixels.values[..., -1] < pixels.ceiling / 2) != self.invert
-
-    def _nothing(self) -> str:
-        return "nothing to fill: no pixel is transparent. Erase the places to fill, and keep the alpha channel."
+    def marks(self, job: Job, root: Path) -> Marks:
+        return Marks(alpha=True, invert=self.invert, grow=self.grow)
 
 
 @dataclass(frozen=True)
@@ -315,39 +263,13 @@ class MaskColour(_InThePhoto):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(0 <= part <= 255 for part in self.colour) or not 0 <= self.tolerance <= 255:
-            raise InputError(
-                f"a colour has three parts of 0 to 255, and a tolerance as well; got {self.colour}, {self.tolerance}."
-            )
-
-    @classmethod
-    def parse(cls, text: str, **options: Any) -> MaskColour:
-        """From six hexadecimal digits.
-
-        Example:
-            >>> MaskColour.parse("#ff00ff").colour
-            (255, 0, 255)
-        """
-        if not re.fullmatch("#?[0-9a-fA-F]{6}", text):
-            raise InputError(f"a colour is written in six hexadecimal digits, such as ff00ff; got {text!r}.")
-        red, green, blue = bytes.fromhex(text.removeprefix("#"))
-        return cls((red, green, blue), **options)
+        check_colour(self.colour, self.tolerance)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "colour": list(self.colour), "tolerance": self.tolerance}
 
-    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
-        colours = _eight_bit_rgb(photo.pixels)
-        wanted = np.array(self.colour, dtype=np.int16)
-        low, high = np.clip([wanted - self.tolerance, wanted + self.tolerance], 0, 255).astype(np.uint8)
-        return ((colours >= low) & (colours <= high)).all(2) != self.invert
-
-    def _nothing(self) -> str:
-        red, green, blue = self.colour
-        return (
-            f"nothing to fill: no pixel is within {self.tolerance} of the colour {red:02x}{green:02x}{blue:02x}. "
-            "JPEG moves colours: allow more with --mask-tolerance."
-        )
+    def marks(self, job: Job, root: Path) -> Marks:
+        return Marks(colour=self.colour, tolerance=self.tolerance, invert=self.invert, grow=self.grow)
 
 
 @dataclass(frozen=True)
@@ -371,17 +293,8 @@ class MaskBoxes(_InThePhoto):
         missing = [(photo, reason) for photo in found.files if photo not in boxes]
         return Assigned(tuple(jobs), tuple(missing), tuple(photo for photo in boxes if photo not in known))
 
-    def _hole(self, photo: Photo, job: Job, root: Path) -> np.ndarray:
-        hole = np.zeros(photo.size, dtype=bool)
-        height, width = photo.size
-        for left, top, right, bottom in job.boxes:
-            if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-                raise InputError(
-                    f"the box {left}, {top}, {right}, {bottom} (left, top, right, bottom) does not lie in the picture "
-                    f"of {width}x{height}. Correct the list."
-                )
-            hole[top:bottom, left:right] = True
-        return ~hole if self.invert else hole
+    def marks(self, job: Job, root: Path) -> Marks:
+        return Marks(boxes=job.boxes, invert=self.invert, grow=self.grow)
 
 
 def read_boxes(file: str | os.PathLike) -> Iterator[tuple[str, Box]]:
@@ -427,55 +340,6 @@ def read_boxes(file: str | os.PathLike) -> Iterator[tuple[str, Box]]:
         raise InputError(f"the list of boxes {shown(path)} can't be read: {reason_of(error)}") from error
 
 
-def grown(hole: np.ndarray, by: int) -> np.ndarray:
-    """A hole and all pixels at most `by` away from it, in a straight line: what OpenCV's ellipse is meant to be.
-
-    Args:
-        hole: (H, W) bool.
-        by: pixels, 0 or more.
-
-    Returns:
-        (H, W) bool; the same array if nothing grows.
-
-    Example:
-        >>> dot = np.zeros((5, 5), dtype=bool)
-        >>> dot[2, 2] = True
-        >>> grown(dot, 2).sum(1).tolist()
-        [1, 3, 5, 3, 1]
-    """
-    if by == 0 or not hole.any():
-        return hole
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    top, bottom = max(0, rows[0] - by), min(hole.shape[0], rows[-1] + 1 + by)
-    left, right = max(0, columns[0] - by), min(hole.shape[1], columns[-1] + 1 + by)
-    part = hole[top:bottom, left:right]
-    height, width = part.shape
-    # The number of pixels up to each column, with enough room on both sides: a row grows by a difference of two.
-    count = np.zeros((height, width + 2 * by + 1), dtype=np.int32)
-    count[:, by + 1 : by + 1 + width] = np.cumsum(part, axis=1)
-    count[:, by + 1 + width :] = count[:, by + width : by + width + 1]
-    result = np.zeros_like(part)
-    for down in range(min(by, height - 1) + 1):
-        reach = int((by * by - down * down) ** 0.5)
-        wide = count[:, by + reach + 1 : by + reach + 1 + width] > count[:, by - reach : by - reach + width]
-        result[down:] |= wide[: height - down]
-        result[: height - down] |= wide[down:]
-    whole = np.zeros_like(hole)
-    whole[top:bottom, left:right] = result
-    return whole
-
-
-def _read_mask(path: Path, invert: bool) -> np.ndarray:
-    return missing_pixels(path, invert=invert)
-
-
-@lru_cache(maxsize=1)
-def _kept_mask(path: str, invert: bool, size: int, changed: int) -> np.ndarray:
-    hole = _read_mask(Path(path), invert)
-    hole.flags.writeable = False
-    return hole
-
-
 def _outside(root: Path, files: Sequence[str], other: Path) -> Sequence[str]:
     """The files that are neither `other` nor below it, for masks that are kept among the photos."""
     real, place = os.path.realpath(root), os.path.realpath(other)
@@ -483,10 +347,6 @@ def _outside(root: Path, files: Sequence[str], other: Path) -> Sequence[str]:
         return files
     below = Path(place).relative_to(real).as_posix()
     return [file for file in files if file != below and not file.startswith(below + "/")]
-
-
-def _eight_bit_rgb(pixels: Pixels) -> np.ndarray:
-    return pixels.expanded(to_rgb=True).eight_bit().values[..., :3]
 
 
 def _whole(value: Any) -> int | None:
