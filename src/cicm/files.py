@@ -138,6 +138,7 @@ def check_output(
     """
     file = Path(path)
     try:
+        _refuse_nul(file)
         if file.is_dir():
             example = file / f"result{next(iter(endings), '')}"
             raise InputError(f"the {what} must be a file; {file} is a folder. Name a file in it, such as {example}.")
@@ -164,6 +165,11 @@ def check_output(
     return file
 
 
+def _refuse_nul(file: Path) -> None:
+    if "\0" in str(file):  # Python's own checks say only that there is no such file
+        raise ValueError("a path can't hold a NUL character")
+
+
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +185,7 @@ def check_readable(path: str | os.PathLike, what: str) -> Path:
     """
     file = Path(path)
     try:
+        _refuse_nul(file)
         if file.is_dir():
             raise InputError(f"expected a file for the {what}; {file} is a folder. Name one file in it.")
         if not file.exists():
