@@ -1,1 +1,1 @@
-"""Comparisons as data files, and the command that runs one: `python -m experiments.compare FILE.toml`."""
+"""One-off studies: tables as files that `cicm table run FILE.toml` makes, and scripts that answer one question."""

@@ -5,6 +5,7 @@ python -m experiments.analyse_memory [WEIGHTS] --images PHOTOS --masks MASKS --p
 Each row changes what the decoder gets from the memory, and nothing is trained again:
 
 - as trained; `off` (ratio 0); `true ratio` (the missing share); `ratio 1` everywhere.
+- `zero map`: the whole map of the site is 0; what the memory is worth beyond hiding the map from the decoder.
 - `mean of all`: every region gets the same context, the memory's centre.
 - `shuffled`: each region gets the context of another one, at its own ratio.
 - `oracle routing`: set and weights are looked up with the features of the whole photo.
@@ -30,7 +31,10 @@ from cicm.metrics.psnr import psnr
 from cicm.networks import Edit
 from cicm.ops import as_map, as_regions, composite, missing_share
 
-ROWS = ("as trained", "off", "true ratio", "ratio 1", "mean of all", "shuffled", "oracle routing", "oracle context")
+ROWS = (
+    "as trained", "off", "zero map", "true ratio", "ratio 1", "mean of all", "shuffled", "oracle routing",
+    "oracle context",
+)  # fmt: skip
 
 
 def edits(memory: ContextMemory, site: str, clean: Tensor, share: Tensor, order: Tensor) -> dict[str, Edit]:
@@ -52,6 +56,7 @@ def edits(memory: ContextMemory, site: str, clean: Tensor, share: Tensor, order:
     changes = {
         "as trained": lambda f: read(f).features,
         "off": lambda f: f,
+        "zero map": torch.zeros_like,
         "true ratio": lambda f: blend(f, read(f).context, share),
         "ratio 1": lambda f: blend(f, read(f).context, torch.ones_like(share)),
         "mean of all": lambda f: blend(f, state.center().expand_as(known), read(f).ratio),

@@ -42,7 +42,6 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "unet-cicm-toy", "--set", 'data.match=["*.jpg"]'], "fits data.match"),
         (["train", "unet-cicm-toy", "--data", "missing"], "missing/train does not exist"),
         (["train", "unet-cicm-toy", "--threads", "-1"], "--threads must be 0 or more"),
-        (["train", "unet-cicm-toy", "--resume", "maybe"], "maybe"),
         (["train", "unet-cicm-toy", "--accelerator", "gpu"], "torch sees none"),
         (["train", "unet-cicm-toy", "--set", "training.init=none.safetensors"], "none.safetensors"),
         (["train", "unet-cicm-toy", "--set", "model.memories.middle.sets=3"], "no site 'middle'"),
@@ -93,8 +92,6 @@ def test_folders_that_are_not_this_run_are_refused(photos, tmp_path, capsys):
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     told = refused(command(photos, folder, **{"training.steps": 2}), capsys)
     assert "training.steps = 1; this one has 2" in told
-    told = refused([*command(photos, folder, **{"training.steps": 1}), "--resume", "never"], capsys)
-    assert "holds a run already" in told
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
     (tmp_path / "other").mkdir()

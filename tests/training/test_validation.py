@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cicm.conventions import BANDS, InputError
-from cicm.training.batches import evenly, training_photos, validation_set
+from cicm.training.batches import training_photos, validation_set
 from cicm.training.config import DataConfig
 from cicm.training.validation import GAP, grid, save_grid, validate
 
@@ -71,4 +71,3 @@ def test_the_grid_shows_image_corrupted_prediction_composite(data, fabric64, mak
 def test_match_and_limit_choose_photos(data: DataConfig):
     names = [p.name for p in training_photos(replace(data, match=("[1-4].png",), limit=2))]
     assert names == ["1.png", "3.png"]
-    assert len(evenly(list(range(7)), 7)) == 7  # type: ignore[arg-type]

@@ -5,24 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
+from cicm.files import check_output, write_atomic
 
 if TYPE_CHECKING:
-    from cicm.tables import Series
+    from cicm.tables import Job, Missing, Series
     from cicm.tables.plan import DataSet, Table
 
 DESCRIPTION = """Make the paper's tables, whole or row by row. A row is a recipe and what it changes in it.
 
 run     trains what is missing, goes on with what was interrupted, scores, and writes a record for each row and seed
-render  sets ours beside the paper's, with differences, seeds, spread and conditions; missing rows say why
-ID      1 to 5, figure3, figure4, all, or the path of a table file of your own
+render  shows our numbers beside the paper's, with differences, seeds, spread and conditions; missing rows say why
+ID      1 to 5, figure3, figure4, all, or the path of a table file of your own (TOML, see docs/tables.md)
 
 Records: results/tables/NAME/; runs: runs/tables/NAME/. Exit code of run: 0 all made, 1 some failed, 2 bad input.
+With --dry-run: 1 if some rows would fail, 2 if the run would be refused. A GPU is used where there is one.
 """
 
 EXAMPLES = """examples:
@@ -30,9 +32,10 @@ EXAMPLES = """examples:
   cicm table run 3 --scale small --dry-run                    what would run, and nothing written
   cicm table run 3 --scale small --seeds 0 --rows UNet UNet-CICM
   cicm table run 1 2 3 --scale paper --data places2=photos/places2 --data celeba=photos/celeba --masks masks
+  cicm table run experiments/memory-help.toml
   cicm table run 3 --scale small --data holiday --name holiday          photos of your own: holiday/train, val, test
   cicm table render 3 --scale small
-  cicm table render all --scale small --format latex -o tables.tex
+  cicm table render all --scale small -o tables.tex                   also .md, .csv, .html
 
 The same command again does only what is still to be done. Two at once: give each other --seeds.
 """
@@ -49,16 +52,14 @@ def parser() -> ArgumentParser:
     add("--seeds", nargs="+", type=int, metavar="N", help="run: these seeds in place of the scale's")
     add("--dry-run", action="store_true", help="run: print what would run, and write nothing")
     add("--threads", type=int, default=0, metavar="N", help="run: threads of the CPU (default: torch decides)")
-    add("--accelerator", type=str, choices=["auto", "cpu", "gpu"], default="auto", help="run: where to train and score")
-    add("--devices", type=int, default=0, metavar="N", help="run: processes of one training (default: all GPUs)")
+    add("--masks", type=str, metavar="DIR", help="mask files for scoring, in place of the scale's; '' paints holes")
     add(
-        "--format",
+        "-o",
+        "--output",
         type=str,
-        choices=["markdown", "latex", "csv", "html"],
-        default="markdown",
-        help="render: of the text",
+        metavar="FILE",
+        help="render: write here (.md, .tex, .csv, .html), not to the screen",
     )
-    add("-o", "--output", type=str, metavar="FILE", help="render: write here instead of printing")
     add("--overwrite", action="store_true", help="render: replace a file that is there")
     return made
 
@@ -69,8 +70,6 @@ def add_series(made: ArgumentParser) -> None:
     add("--scale", type=str, default="small", metavar="NAME", help="conditions: small (default) or paper, or your own")
     add("--name", type=str, default="", metavar="NAME", help="of this series of results (default: the scale's)")
     add("--data", action="append", default=[], metavar="[SET=]ROOT", help="photos in place of a data set's")
-    add("--layout", type=str, metavar="NAME", help="with --data: ROOT is laid out as this data set: cicm data list")
-    add("--masks", type=str, metavar="DIR", help="mask files for scoring, in place of the scale's; '' paints holes")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -105,14 +104,13 @@ def series_of(options: Namespace, table: Table) -> Series:
     """The table at the scale that the options name, with their photos.
 
     Raises:
-        InputError: an unknown scale or data set, or --layout without --data.
+        InputError: an unknown scale or data set.
     """
     from cicm.tables import Series
     from cicm.tables.series import with_root
 
     scale = table.scale_named(options.scale)
-    if options.layout is not None and not options.data:
-        raise InputError("--layout says how the photos of --data lie; give --data [SET=]ROOT too.")
+    masks = getattr(options, "masks", None)  # `cicm figure` has no such option
     used = [name for name in dict.fromkeys(part.data for part in table.part) if name in scale.data]
     changed: dict[str, DataSet] = {}
     for text in options.data:
@@ -123,10 +121,10 @@ def series_of(options: Namespace, table: Table) -> Series:
             name, root = used[0], text
         if name not in scale.data:
             raise InputError(f"the scale {options.scale} has no data set {name!r}; it has {', '.join(scale.data)}.")
-        changed[name] = with_root(scale.data[name], root, options.layout, options.masks)
+        changed[name] = with_root(scale.data[name], root, masks)
     only = changed if options.data else None
-    if options.masks is not None and not options.data:
-        changed = {name: with_root(scale.data[name], scale.data[name].root, None, options.masks) for name in used}
+    if masks is not None and not options.data:
+        changed = {name: with_root(scale.data[name], scale.data[name].root, masks) for name in used}
     return Series(table, options.scale, options.name, data=changed, only=only)
 
 
@@ -145,47 +143,42 @@ def _list(options: Namespace) -> int:
 
 
 def _render(options: Namespace, all_series: Sequence[Series]) -> int:
-    from cicm.evaluation.records import check_output, write_atomic
     from cicm.tables.page import page
-    from cicm.tables.rendering import ENDINGS, FORMATS
+    from cicm.tables.rendering import FORMATS
 
-    output = Path(options.output) if options.output else None
-    if output:
-        check_output(output, ENDINGS[options.format], overwrite=options.overwrite)
-    texts = [FORMATS[options.format](page(series)) for series in all_series]
-    if options.format == "csv":  # one header
+    ending = ".md"
+    if options.output:
+        output = check_output(options.output, endings=tuple(FORMATS), overwrite=options.overwrite)
+        ending = output.suffix.lower()
+    texts = [FORMATS[ending](page(series)) for series in all_series]
+    if ending == ".csv":  # one header
         texts = [texts[0], *(text.partition("\n")[2] for text in texts[1:])]
-    text = ("" if options.format == "csv" else "\n").join(texts)
-    if output is None:
+    text = ("" if ending == ".csv" else "\n").join(texts)
+    if not options.output:
         print(text, end="")
         return 0
-    write_atomic(output, text.encode())
+    write_atomic(output, text)
     print(f"wrote {output}", file=sys.stderr)
     return 0
 
 
 def _run(options: Namespace, all_series: Sequence[Series]) -> int:
-    for name in ("threads", "devices"):
-        if getattr(options, name) < 0:
-            raise InputError(f"--{name} must be 0 or more; got {getattr(options, name)}.")
-    rows = options.rows
-    plans = [(series, *series.jobs(rows, options.seeds)) for series in all_series]
+    if options.threads < 0:
+        raise InputError(f"--threads must be 0 or more; got {options.threads}.")
+    plans = [(series, *series.jobs(options.rows, options.seeds)) for series in all_series]
     if options.dry_run:
-        for series, jobs, missing in plans:
-            _tell_plan(series, jobs, missing)
-        return 0
+        return max([_tell_plan(*plan) for plan in plans])
 
     import torch
 
-    from cicm.evaluation.records import write_atomic
     from cicm.tables.page import page
     from cicm.tables.rendering import markdown
     from cicm.tables.runner import default_device, run, train_apart
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = {"auto": default_device(), "cpu": "cpu", "gpu": "cuda"}[options.accelerator]
-    train = train_apart(accelerator=options.accelerator, devices=options.devices, threads=options.threads)
+    device = default_device()
+    train = train_apart(threads=options.threads)
     failed: list[str] = []
     for series, jobs, missing in plans:
         for gap in missing:
@@ -193,7 +186,7 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
 
         def write(series: Series = series) -> None:
             series.results.mkdir(parents=True, exist_ok=True)
-            write_atomic(series.results / f"{series.table.name}.md", markdown(page(series)).encode())
+            write_atomic(series.results / f"{series.table.name}.md", markdown(page(series)))
 
         outcomes = run(series, jobs, train, say=_say, device=device, after=write)
         write()
@@ -212,24 +205,38 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
     return 1 if failed else 0
 
 
-def _tell_plan(series: Series, jobs: Sequence[Any], missing: Sequence[Any]) -> None:
+def _tell_plan(series: Series, jobs: Sequence[Job], missing: Sequence[Missing]) -> int:
+    """Print what would be made; returns 1 if some of it would fail.
+
+    Raises:
+        InputError: the run would be refused as a whole.
+    """
+    from cicm.tables.runner import check, refusals
+
+    check(series, jobs)
+    refused = refusals(series, jobs)
     print(f"{series.table.name} at scale {series.scale_name}: {series.scale.about}")
     seen: dict[tuple[str, int], str] = {}
     for job in jobs:
-        where = f"{job.part.title}: {job.row.label}, seed {job.seed}"
+        where, key = f"{job.part.title}: {job.row.label}, seed {job.seed}", (job.key, job.seed)
         if there := series.record(job):
             state = f"there: {there}"
-        elif (job.key, job.seed) in seen:
-            state = f"the same run as {seen[job.key, job.seed]}"
+        elif key in refused:
+            state = f"would fail: {refused[key]}"
+        elif key in seen:
+            state = f"the same run as {seen[key]}"
         else:
             begun = " (begun)" if series.run_folder(job).is_dir() else ""
             state = f"{job.steps} steps of {job.recipe.name}{begun}, in {series.run_folder(job)}"
-            seen[job.key, job.seed] = where
+            seen[key] = where
         print(f"  {where}: {state}")
     for gap in missing:
         print(f"  {gap.part.title}: {gap.row.label}: left out: {gap.reason}")
-    steps = {(job.key, job.seed): job.steps for job in jobs if series.record(job) is None}
-    print(f"  {len(steps)} runs to make, {sum(steps.values())} steps")
+    steps = {(job.key, job.seed): job.steps for job in jobs if (job.key, job.seed) in seen}
+    print(
+        f"  {len(steps)} runs to make, {sum(steps.values())} steps" + (f"; {len(refused)} would fail" * bool(refused))
+    )
+    return 1 if refused else 0
 
 
 def _say(text: str) -> None:

@@ -17,9 +17,10 @@ examples:
   cicm train unet-cicm-scenes --data celeba --layout celeba
   cicm train unet-cicm-scenes --dry-run         what would run, and nothing written
   cicm train unet-cicm-scenes --set training.steps=2000 --set data.crop=128 --output runs/short
-  torchrun --nproc-per-node 2 -m cicm.cli.main train unet-cicm-scenes
+  torchrun --nproc-per-node 2 -m cicm train unet-cicm-scenes
 
-The same command again goes on where a run was interrupted. `cicm recipes` lists the recipes.
+The same command again goes on where a run was interrupted; for a second run give another --output.
+`cicm recipes` lists the recipes.
 """
 
 
@@ -37,9 +38,6 @@ def parser() -> ArgumentParser:
     made.add_argument("--data", type=str, metavar="FOLDER", help="photos: FOLDER/train and FOLDER/val, or see --layout")
     made.add_argument("--layout", type=str, metavar="NAME", help="FOLDER is laid out as this data set: cicm data list")
     made.add_argument("--output", type=str, metavar="FOLDER", help="the run's folder (default runs/RECIPE)")
-    made.add_argument(
-        "--resume", type=str, choices=["auto", "never"], default="auto", help="what to do with a run that is there"
-    )
     made.add_argument("--dry-run", action="store_true", help="print the resolved plan and write nothing")
     made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the CPU (default: torch decides)")
     made.add_argument("--accelerator", type=str, choices=["auto", "cpu", "gpu"], default="auto", help="where to train")
@@ -90,7 +88,6 @@ def main(argv: Sequence[str]) -> int:
             name=recipe.name,
             recipe=recipe.to_toml(),
             output=output,
-            resume=options.resume,
             accelerator=options.accelerator,
             devices=options.devices,
         )

@@ -14,8 +14,9 @@ import numpy as np
 from cicm.conventions import InputError
 from cicm.evaluation.grid import GridRow
 from cicm.evaluation.methods import Model
-from cicm.evaluation.records import write_atomic
-from cicm.evaluation.scoring import evaluate, make_plan
+from cicm.evaluation.plan import make_plan
+from cicm.evaluation.scoring import evaluate
+from cicm.files import check_output, write_atomic
 from cicm.tables.page import WORDS, Page
 from cicm.tables.plan import PRINTED, Part
 from cicm.tables.runner import scoring_plan
@@ -83,8 +84,7 @@ def save_curves(path: str | Path, found: Sequence[Curve], *, overwrite: bool = F
     Raises:
         InputError: matplotlib is missing, an ending that is not known, or the file is there.
     """
-    path = Path(path)
-    check_path(path, ENDINGS, overwrite=overwrite)
+    path = check_output(path, endings=ENDINGS, overwrite=overwrite, what="picture")
     Figure = _figure()
     parts = list(dict.fromkeys(curve.part.title for curve in found))
     metrics = list(dict.fromkeys(curve.metric for curve in found))
@@ -131,44 +131,25 @@ def _figure() -> Any:
     return Figure
 
 
-def check_path(path: Path, endings: Sequence[str], *, overwrite: bool) -> None:
-    """Refuse an output path before any work is done for it.
-
-    Raises:
-        InputError: another ending, no such folder, or there already.
-    """
-    if path.suffix not in endings:
-        raise InputError(f"the picture must end in {', '.join(endings)}; got {path}.")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} for {path.name}; make it first.")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; name another file, or add --overwrite.")
-
-
 # Grids ----------------------------------------------------------------------------------------------------------------
 
 
-def filled_rows(
-    series: Series, *, photos: int = 3, names: Sequence[str] = (), bands: Sequence[str] = (), device: str = "cpu"
-) -> tuple[list[GridRow], list[str]]:
+def filled_rows(series: Series, *, photos: int = 3, device: str = "cpu") -> tuple[list[GridRow], list[str]]:
     """What each row's trained network makes of the same photos.
 
     Args:
         series: a table whose rows were run; their weights lie in its runs.
         photos: how many of each data set, evenly spread over its list.
-        names: these instead, as the list names them.
-        bands: of the holes; all of the table's if empty.
         device: where the networks run.
 
     Returns:
         rows of the grid, and a sentence for each row of the table that is not in it.
 
     Raises:
-        InputError: no weights at all, or photos that are in no list.
+        InputError: no weights at all.
     """
     rows: list[GridRow] = []
     absent: list[str] = []
-    unknown = set(names)
     for part in series.table.part:
         methods = []
         for row in part.row:
@@ -182,18 +163,11 @@ def filled_rows(
         if not methods:
             continue
         plan = scoring_plan(series, part.data)
-        pairs = [pair for pair in plan.pairs if not names or pair.image in names]
-        unknown -= {pair.image for pair in pairs}
-        if not pairs:
-            continue
         chosen = make_plan(
-            plan.images, plan.masks, pairs, bands=bands or series.table.bands, limit=None if names else photos,
-            fit=plan.fit,
+            plan.images, plan.masks, plan.pairs, bands=series.table.bands, limit=photos, fit=plan.fit
         )  # fmt: skip
         _, drawn = evaluate(methods, chosen, ["psnr"], grid_photos=len(chosen.pairs))
         rows += [dataclasses.replace(row, label=f"{part.title}  {row.label}") for row in drawn]
-    if unknown:
-        raise InputError(f"no list of {series.table.name} has the photo {sorted(unknown)[0]!r}; see its CSV of pairs.")
     if not rows:
         raise InputError(
             f"no row of {series.table.name} has trained weights in {series.runs}; first: "

@@ -251,6 +251,5 @@ def _command(shown: Page) -> str:
     return f"cicm table render {table} --scale {series.scale_name}{name}"
 
 
-FORMATS: dict[str, Callable[[Page], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv, "html": to_html}
-"""Name -> writer."""
-ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
+FORMATS: dict[str, Callable[[Page], str]] = {".md": markdown, ".tex": latex, ".csv": to_csv, ".html": to_html}
+"""Ending of the file -> writer."""

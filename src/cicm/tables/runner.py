@@ -19,15 +19,17 @@ from cicm.conventions import InputError
 from cicm.data.pair_lists import read_pairs, write_pairs
 from cicm.data.pairs import make_pairs
 from cicm.datasets import photos_of
-from cicm.evaluation.grid import chosen
 from cicm.evaluation.methods import Model
+from cicm.evaluation.plan import Plan, make_plan, make_protocol
 from cicm.evaluation.protocol import Protocol
-from cicm.evaluation.records import Evaluation, write_atomic
-from cicm.evaluation.scoring import Plan, evaluate, make_plan, make_protocol
+from cicm.evaluation.records import Evaluation
+from cicm.evaluation.scoring import evaluate
+from cicm.files import evenly_spaced, write_atomic
 from cicm.tables.plan import slug
 from cicm.tables.series import Job, Series, scored_folder
 from cicm.terminal import duration
 from cicm.training.folder import WEIGHTS
+from cicm.training.plan import check_run
 
 PATIENCE_SECONDS = 120.0
 """How long an interrupted training may take to write its checkpoint."""
@@ -82,9 +84,7 @@ def run(
         InputError: photos, masks or the list of pairs can't be used, or records of other conditions are there already;
             nothing is trained then.
     """
-    plans = {data: scoring_plan(series, data) for data in dict.fromkeys(job.data for job in jobs)}
-    for data, plan in plans.items():
-        check_conditions(series, data, make_protocol(plan, series.scale.metrics))
+    plans = check(series, jobs)
     for data, plan in plans.items():
         _keep_pairs(series, data, plan)
     pace = _Pace(sum(job.steps for job in _distinct(series, jobs)))
@@ -99,10 +99,8 @@ def run(
         say(f"{where}: {job.steps} steps; {pace}")
         began = time.monotonic()
         try:
-            if stale := series.stale(job):
-                raise RowFailed(
-                    f"{series.target(job)} is there and {stale}. Give the series another --name, or remove the file."
-                )
+            if stale := _stale(series, job):
+                raise RowFailed(stale)
             _make(series, job, plans[job.data], train, device, batch_size)
             outcomes.append(Outcome(job, "made"))
             say(f"{where}: done in {duration(time.monotonic() - began)}")
@@ -115,6 +113,44 @@ def run(
         pace.count(job.steps, time.monotonic() - began)
         after()
     return outcomes
+
+
+def check(series: Series, jobs: Sequence[Job]) -> dict[str, Plan]:
+    """What is scored of each data set of the jobs; writes nothing.
+
+    Raises:
+        InputError: what stops the whole run before any row: photos, masks or the list of pairs that can't be used, or
+            records of other conditions.
+    """
+    plans = {data: scoring_plan(series, data) for data in dict.fromkeys(job.data for job in jobs)}
+    for data, plan in plans.items():
+        _check_conditions(series, data, make_protocol(plan, series.scale.metrics))
+    return plans
+
+
+def refusals(series: Series, jobs: Sequence[Job]) -> dict[tuple[str, int], str]:
+    """(key, seed) of each job that would fail before its first step -> the reason; writes nothing."""
+    found: dict[tuple[str, int], str] = {}
+    checked: dict[str, str] = {}
+    for job in jobs:
+        if series.record(job):
+            continue
+        if job.key not in checked:
+            try:
+                check_run(job.recipe)
+                checked[job.key] = ""
+            except InputError as error:
+                checked[job.key] = str(error)
+        if reason := _stale(series, job) or checked[job.key]:
+            found[job.key, job.seed] = reason
+    return found
+
+
+def _stale(series: Series, job: Job) -> str:
+    """Why the record of a job can't be written; empty if it can."""
+    if stale := series.stale(job):
+        return f"{series.target(job)} is there and {stale}. Give the series another --name, or remove the file."
+    return ""
 
 
 def scoring_plan(series: Series, data: str) -> Plan:
@@ -138,7 +174,7 @@ def scoring_plan(series: Series, data: str) -> Plan:
     if not images.is_dir():
         raise InputError(
             f"{series.table.name}, data set {data}: expected photos to score in {images}, which is no folder. Give "
-            f"them with --data {data}=ROOT, where ROOT holds train, val and test, or with --layout too."
+            f"them with --data {data}=ROOT, where ROOT holds train, val and test."
         )
     if masks is not None and not masks.is_dir():
         raise InputError(
@@ -147,7 +183,7 @@ def scoring_plan(series: Series, data: str) -> Plan:
         )
     photos = photos_of(source.root, source.layout, source.test) if source.layout else None
     if source.limit and photos:
-        photos = [photos[place] for place in chosen(len(photos), source.limit)]
+        photos = evenly_spaced(photos, source.limit)
     pairs = make_pairs(
         images, masks, 0, sizes=(source.size,), photos=photos, order=source.order if masks else "shuffled"
     )
@@ -162,7 +198,7 @@ def _keep_pairs(series: Series, data: str, plan: Plan) -> None:
         write_pairs(path, plan.pairs)
 
 
-def check_conditions(series: Series, data: str, protocol: Protocol) -> None:
+def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
     """Refuse to add to a series whose records of this data set were scored on other terms.
 
     Raises:
@@ -180,18 +216,14 @@ def check_conditions(series: Series, data: str, protocol: Protocol) -> None:
             )
 
 
-def train_apart(
-    *, accelerator: str = "auto", devices: int = 0, threads: int = 0, python: str = sys.executable
-) -> Train:
+def train_apart(*, threads: int = 0, python: str = sys.executable) -> Train:
     """Training by `cicm train` in a process of its own, so that what happens to it does not happen to the table.
 
     An interruption is passed on and waited for: the run is saved, and the same command goes on with it.
     """
 
     def train(recipe: Path, folder: Path) -> None:
-        words = [python, "-m", "cicm.cli.main", "train", str(recipe), "--output", str(folder)]
-        words += ["--accelerator", accelerator]
-        words += ["--devices", str(devices)] if devices else []
+        words = [python, "-m", "cicm", "train", str(recipe), "--output", str(folder)]
         words += ["--threads", str(threads)] if threads else []
         # A session of its own: Ctrl-C reaches this process alone, which asks once for a stop; twice would not save.
         process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
@@ -261,7 +293,7 @@ def _make(series: Series, job: Job, plan: Plan, train: Train, device: str, batch
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.encode())
+    write_atomic(path, text)
 
 
 def _distinct(series: Series, jobs: Sequence[Job]) -> list[Job]:

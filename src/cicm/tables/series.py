@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cicm.conventions import InputError
+from cicm.files import digest_of
 from cicm.plain import flatten, to_plain
 from cicm.recipes import Recipe, load_recipe
 from cicm.recipes.recipe import merge
@@ -59,7 +59,7 @@ class Missing:
     reason: str
 
 
-class Found(NamedTuple):
+class _Entry(NamedTuple):
     """A record, and the name of the data set that it is of."""
 
     record: Path
@@ -103,7 +103,7 @@ class Series:
         self.data = {**self.scale.data, **(data or {})}
         self.only = None if only is None else frozenset(only)
         self.results, self.runs = results / self.name, runs / self.name
-        self._index: dict[tuple[str, int], Found] | None = None
+        self._index: dict[tuple[str, int], _Entry] | None = None
         self.unreadable: dict[Path, str] = {}
 
     # What it takes ----------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Series:
     # What is there ----------------------------------------------------------------------------------------------------
 
     @property
-    def index(self) -> dict[tuple[str, int], Found]:
+    def index(self) -> dict[tuple[str, int], _Entry]:
         """(key, seed) -> record, over all tables of the series; read once, kept up by `add`."""
         if self._index is None:
             self._index = {}
@@ -222,13 +222,13 @@ class Series:
                     except InputError as error:
                         self.unreadable[record] = str(error)
                         continue
-                    found = Found(record, there.name.rpartition(".")[2])
+                    found = _Entry(record, there.name.rpartition(".")[2])
                     self._index.setdefault((key_of(there), there.training.seed), found)
         return self._index
 
     def add(self, job: Job, record: Path) -> None:
         """A record has been written."""
-        self.index[job.key, job.seed] = Found(record, slug(job.data))
+        self.index[job.key, job.seed] = _Entry(record, slug(job.data))
 
     def record(self, job: Job) -> Path | None:
         """The record of a job, which another row may have made; None if there is none."""
@@ -251,15 +251,13 @@ class Series:
         return f"it was made with {' and '.join(_differences(there, job.recipe)[:3])}"
 
 
-def with_root(data: DataSet, root: str, layout: str | None = None, masks: str | None = None) -> DataSet:
-    """A data set whose photos lie elsewhere, or are others altogether.
+def with_root(data: DataSet, root: str, masks: str | None = None) -> DataSet:
+    """A data set whose photos lie elsewhere, or are others altogether, in the same layout.
 
     Its list of pairs stays if all that it names is there; otherwise one is made. Masks stay if their folder is there;
     otherwise holes are painted.
     """
     data = dataclasses.replace(data, root=root)
-    if layout is not None and layout != data.layout:
-        data = dataclasses.replace(data, layout=layout, train="train", val="val", test="test", set={})
     if masks is not None or not Path(data.masks).is_dir():
         data = dataclasses.replace(data, masks=masks or "")
     if data.pairs and not _fits(data):
@@ -280,7 +278,7 @@ def key_of(recipe: Recipe) -> str:
         >>> key_of(a) == key_of(b) != key_of(load_recipe("unet-cicm-toy", {"training.lr": 1.0}))
         True
     """
-    return hashlib.sha256(json.dumps(_deciding(recipe), sort_keys=True).encode()).hexdigest()[:10]
+    return digest_of(json.dumps(_deciding(recipe), sort_keys=True).encode())[:10]
 
 
 def _deciding(config: Any, where: str = "") -> dict[str, Any]:

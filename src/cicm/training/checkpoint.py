@@ -95,8 +95,8 @@ def find(folder: Path) -> Checkpoint | None:
                 damaged.append(str(error))
     if damaged:
         raise InputError(
-            f"no checkpoint in {folder} can be read: {' '.join(damaged)} Begin anew with --resume never and another "
-            "--output, or put a good copy there."
+            f"no checkpoint in {folder} can be read: {' '.join(damaged)} Begin anew with another --output, "
+            "or put a good copy there."
         )
     return None
 

@@ -20,16 +20,15 @@ BEST = "best.safetensors"
 GRIDS = "grids"
 
 
-def may_resume(folder: Path, recipe: str, resume: str) -> bool:
+def may_resume(folder: Path, recipe: str) -> bool:
     """Whether the folder holds this run's beginnings; False when it is new. Writes nothing.
 
     Args:
         folder: of the run.
         recipe: the resolved recipe as TOML.
-        resume: `auto` goes on with the same recipe, `never` wants a new folder.
 
     Raises:
-        InputError: the folder holds something else, another recipe's run, or any run when `resume` is `never`.
+        InputError: the folder holds something else, or another recipe's run.
     """
     if not folder.exists():
         return False
@@ -39,8 +38,6 @@ def may_resume(folder: Path, recipe: str, resume: str) -> bool:
         return False
     if not (folder / RECIPE).is_file():
         raise InputError(f"{folder} is not empty and holds no run (no {RECIPE}). Give a new folder with --output.")
-    if resume == "never":
-        raise InputError(f"{folder} holds a run already. Give a new folder with --output, or allow --resume auto.")
     try:
         there = read_toml(folder / RECIPE, "recipe")
     except InputError as error:

@@ -38,7 +38,6 @@ def train(
     name: str,
     recipe: str,
     output: Path,
-    resume: str = "auto",
     accelerator: str = "auto",
     devices: int = 0,
 ) -> int:
@@ -49,7 +48,6 @@ def train(
         name: of the recipe.
         recipe: the resolved recipe as TOML, kept with the run.
         output: the run's folder.
-        resume: `auto` or `never`, see `folder.may_resume`.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: processes on this machine; 0 takes what torchrun says, else all GPUs, else one process on the CPU.
 
@@ -60,12 +58,12 @@ def train(
         InputError: anything about the recipe, the photos or the folder; nothing was written then.
         TrainingStopped: a number stopped being one.
     """
-    run_folder.may_resume(output, recipe, resume)
+    run_folder.may_resume(output, recipe)
     fabric = engine(config, accelerator, devices)
     fabric.launch()
     main = fabric.global_rank == 0
     # Looked at before anything is written, and by all ranks before the first of them makes the folder.
-    found = checkpoint.find(output) if run_folder.may_resume(output, recipe, resume) else None
+    found = checkpoint.find(output) if run_folder.may_resume(output, recipe) else None
     run = new_run(config, fabric)
     photos = validation_set(config.data, config.training.val_images) if main else None
     if found:

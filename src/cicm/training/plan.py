@@ -12,7 +12,7 @@ from cicm.assembly import MemoryInpainter, build
 from cicm.networks.discriminators import PatchDiscriminator
 from cicm.training.batches import photos_in, training_photos
 from cicm.training.config import RunConfig
-from cicm.training.features import describe_objective
+from cicm.training.features import describe_objective, feature_files
 from cicm.training.modes import freeze, to_training_mode
 
 MIB = 2**20
@@ -25,9 +25,7 @@ def describe_plan(config: RunConfig, output: Path) -> str:
         InputError: everything that the run itself would refuse about model, objective and photos.
     """
     data, training = config.data, config.training
-    photos = training_photos(data)
-    model = build(config.model)
-    model.network.size.check(data.crop, data.crop)
+    photos, model = check_run(config)
     micro = data.batch_size // training.accumulate
     weights = sum(p.numel() for p in model.parameters())
     freeze(model, training)
@@ -59,7 +57,21 @@ def describe_plan(config: RunConfig, output: Path) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
-def activation_bytes(model: MemoryInpainter, crop: int, batch: int, precision: str) -> int:
+def check_run(config: RunConfig) -> tuple[list[Path], MemoryInpainter]:
+    """The training photos and the untrained model of a run; writes nothing.
+
+    Raises:
+        InputError: what the run itself would refuse about photos, objective and model.
+    """
+    photos = training_photos(config.data)
+    photos_in(config.data, "val")
+    feature_files(config.objective)
+    model = build(config.model)
+    model.network.size.check(config.data.crop, config.data.crop)
+    return photos, model
+
+
+def _activation_bytes(model: MemoryInpainter, crop: int, batch: int, precision: str) -> int:
     """What the backward of one micro-batch keeps: measured on one image, times the batch."""
     kept: dict[int, int] = {}
     own = {p.data_ptr() for p in model.parameters()}
@@ -91,7 +103,7 @@ def _bytes_line(config: RunConfig, model: MemoryInpainter, judge: int, micro: in
     numbers = sum(t.numel() for t in model.state_dict().values())
     copies = 4 + bool(config.training.ema_decay)  # weights, gradients, two moments of Adam, average
     fixed = 4 * (numbers * copies + judge * 4)
-    activations = activation_bytes(model, config.data.crop, micro, config.training.precision)
+    activations = _activation_bytes(model, config.data.crop, micro, config.training.precision)
     total = (fixed + activations + config.data.cache_mb * 1e6) / MIB
     return (
         f"about {total:.0f} MiB: weights and optimizer {fixed / MIB:.0f}, activations {activations / MIB:.0f}, "
