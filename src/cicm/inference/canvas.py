@@ -53,6 +53,7 @@ class Filling:
         missing: (H, W) bool, what still is missing.
         calls: how the network saw each part that it was shown.
         reduced: the largest factor by which a part was reduced.
+        notes: what a reader of the report should know; each is told once.
     """
 
     canvas: Canvas
@@ -61,9 +62,15 @@ class Filling:
     missing: np.ndarray = field(init=False)
     calls: list[Plan] = field(default_factory=list)
     reduced: float = 1.0
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.missing = self.hole.copy()
+
+    def note(self, text: str) -> None:
+        """Say something in the report, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def own(self, part: Part) -> np.ndarray:
         """(h, w) bool of the part's box: what is filled with it."""

@@ -26,8 +26,8 @@ class Inpainter(PictureInpainter):
         model: a `cicm.assembly.MemoryInpainter`; it is moved to the device and put into evaluation mode.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes an accelerator where there is one.
         settings: how pictures are cut and joined around the network.
-        margin, max_side, strategy, tile, widest, feather: single settings, as `FillSettings` tells; they change
-            `settings`.
+        margin, max_side, strategy, tile, widest, feather, fill, seed: single settings, as `FillSettings` tells; these
+            change `settings`.
 
     Raises:
         InputError: an unknown or absent device or strategy, a number out of its range.
@@ -54,11 +54,20 @@ class Inpainter(PictureInpainter):
         tile: int | None = None,
         widest: int | None = None,
         feather: int | None = None,
+        fill: str | None = None,
+        seed: int | None = None,
     ) -> None:
         settings = settings or FillSettings()
         super().__init__(
             settings.changed(
-                margin=margin, max_side=max_side, strategy=strategy, tile=tile, widest=widest, feather=feather
+                margin=margin,
+                max_side=max_side,
+                strategy=strategy,
+                tile=tile,
+                widest=widest,
+                feather=feather,
+                fill=fill,
+                seed=seed,
             )
         )
         self.device = choose_device(device)
@@ -78,6 +87,8 @@ class Inpainter(PictureInpainter):
         tile: int | None = None,
         widest: int | None = None,
         feather: int | None = None,
+        fill: str | None = None,
+        seed: int | None = None,
     ) -> Inpainter:
         """The model in a weights file; without one, the model that comes with the package.
 
@@ -85,7 +96,7 @@ class Inpainter(PictureInpainter):
             weights: a `.safetensors` file of cicm.
             device: as above.
             album: a file of `cicm remember`, made with these weights; it takes the place of their memory.
-            settings, margin, max_side, strategy, tile, widest, feather: as above.
+            settings, margin, max_side, strategy, tile, widest, feather, fill, seed: as above.
 
         Raises:
             InputError: a file that is missing, damaged, a pickle or of another model; a device that is not there.
@@ -93,7 +104,14 @@ class Inpainter(PictureInpainter):
         from cicm.assembly import default_weights, load_weights
 
         settings = (settings or FillSettings()).changed(
-            margin=margin, max_side=max_side, strategy=strategy, tile=tile, widest=widest, feather=feather
+            margin=margin,
+            max_side=max_side,
+            strategy=strategy,
+            tile=tile,
+            widest=widest,
+            feather=feather,
+            fill=fill,
+            seed=seed,
         )
         place = choose_device(device)  # before the file is read, so that a wrong name is told at once
         model: nn.Module = load_weights(default_weights() if weights is None else weights).model

@@ -19,6 +19,7 @@ from PIL import Image
 
 from cicm.conventions import InputError, Notice, SizeRule
 from cicm.inference.canvas import Canvas, Filling, PixelCanvas
+from cicm.inference.exemplars import add_patches, fill_flat
 from cicm.inference.plan import Part, Plan, in_pieces, longest, plan_parts, plan_piece
 from cicm.inference.report import Report
 from cicm.inference.seams import soften
@@ -181,7 +182,9 @@ class PictureInpainter:
         for alike in _alike(fillings, together=not self.settings.feather):
             for part in alike[0].parts:
                 own = [filling.own(part) for filling in alike]
-                self.fill_crop(alike, part, own)
+                left = [fill_flat(filling, part, places) for filling, places in zip(alike, own, strict=True)]
+                if any(places.any() for places in left):
+                    self.fill_crop(alike, part, left)
                 for filling, places in zip(alike, own, strict=True):
                     if feather := self.settings.feather:
                         gone = cut(filling.hole, part.box)
@@ -193,9 +196,7 @@ class PictureInpainter:
     def fill_crop(self, fillings: Sequence[Filling], part: Part, own: Sequence[np.ndarray]) -> None:
         """Give one crop its colours: of one picture, or the same crop of several, in one call of the network.
 
-        Here, and nowhere else, it is decided what a crop is filled with. Whatever is to change or replace the network's
-        colours follows at the end: it reads (h, w, 3) float32 from `filling.canvas.read(part.box)`, what is missing,
-        (h, w) bool, from `cut(filling.missing, part.box)`, and writes where `own` is.
+        Here, and nowhere else, it is decided what a crop is filled with: the network, real pixels, or both joined.
 
         Args:
             fillings: the pictures.
@@ -203,6 +204,14 @@ class PictureInpainter:
             own: for each picture (h, w) bool of the crop, the pixels to write. What is missing beside them belongs to
                 crops that come later.
         """
+        if self.settings.fill != "exemplar":
+            self._fill_by_network(fillings, part, own)
+        if self.settings.fill != "network":
+            for filling, places in zip(fillings, own, strict=True):
+                if places.any():
+                    add_patches(filling, part, places, self.settings)
+
+    def _fill_by_network(self, fillings: Sequence[Filling], part: Part, own: Sequence[np.ndarray]) -> None:
         if part.plan is None:
             for filling, places in zip(fillings, own, strict=True):
                 self._fill_in_levels(filling, part, places)
@@ -248,20 +257,22 @@ class PictureInpainter:
         if in_pieces(size, self.settings):
             strategy = "tile" if len(calls) > len(parts) else "crop"
         else:
-            strategy = "whole" if calls[0].work == size else "resize"
+            strategy = "whole" if not calls or calls[0].work == size else "resize"
         return Report(
             height=size[0],
             width=size[1],
             missing=float(filling.hole.mean()),
             box=(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()),
             reduced=filling.reduced,
-            network_size=max((plan.padded for plan in calls), key=lambda padded: padded[0] * padded[1]),
+            network_size=max((plan.padded for plan in calls), key=lambda padded: padded[0] * padded[1], default=(0, 0)),
             device=str(self.device),
             seconds=time.perf_counter() - started,
             strategy=strategy,
             crops=tuple(part.box for part in parts),
             tiles=len(calls),
             feather=self.settings.feather,
+            fill=self.settings.fill,
+            notes=tuple(filling.notes),
         )
 
 

@@ -24,6 +24,8 @@ class Report:
         crops: the parts, each around a group of holes, in the order in which they were filled.
         tiles: how often the network was called.
         feather: pixels over which the step at the border was taken out of the fill.
+        fill: what the hole was filled with: `network`, `exemplar` or `both`.
+        notes: what else is worth knowing, one sentence each.
     """
 
     height: int
@@ -38,3 +40,5 @@ class Report:
     crops: tuple[Box, ...] = ()
     tiles: int = 1
     feather: int = 0
+    fill: str = "network"
+    notes: tuple[str, ...] = ()

@@ -9,6 +9,8 @@ from cicm.conventions import InputError
 
 STRATEGIES = ("auto", "whole", "crop", "tile", "resize")
 
+FILLS = ("both", "network", "exemplar")
+
 
 class FillChanges(TypedDict, total=False):
     """Single settings by name, for those who take them beside a `FillSettings`; None changes nothing."""
@@ -19,6 +21,8 @@ class FillChanges(TypedDict, total=False):
     tile: int | None
     widest: int | None
     feather: int | None
+    fill: str | None
+    seed: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +39,16 @@ class FillSettings:
         tile: side of a tile.
         widest: pixels across a hole, as the network sees it, up to which it fills well.
         feather: pixels inside the hole over which the step at its border is taken out of the fill; 0 leaves it.
+        fill: `network`: the network alone, smooth and safe. `exemplar`: patches of real pixels alone, sharp. `both`:
+            joined.
+        seed: of the search for patches; another seed gives another answer.
 
     Raises:
-        InputError: an unknown strategy, or a number below its least.
+        InputError: an unknown strategy or way to fill, or a number below its least.
 
     Example:
         >>> FillSettings().margin, FillSettings(margin=9).changed(feather=4, margin=None)
-        (64, FillSettings(margin=9, max_side=1024, strategy='auto', tile=512, widest=96, feather=4))
+        (64, FillSettings(margin=9, max_side=1024, strategy='auto', tile=512, widest=96, feather=4, ...))
     """
 
     margin: int = 64
@@ -50,11 +57,15 @@ class FillSettings:
     tile: int = 512
     widest: int = 96
     feather: int = 0
+    fill: str = "both"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise InputError(f"strategy must be one of {', '.join(STRATEGIES)}; got {self.strategy!r}.")
-        for name, least in (("margin", 1), ("max_side", 32), ("tile", 32), ("widest", 8), ("feather", 0)):
+        if self.fill not in FILLS:
+            raise InputError(f"fill must be one of {', '.join(FILLS)}; got {self.fill!r}.")
+        for name, least in (("margin", 1), ("max_side", 32), ("tile", 32), ("widest", 8), ("feather", 0), ("seed", 0)):
             if (value := getattr(self, name)) < least:
                 raise InputError(f"{name} must be at least {least}; got {value}.")
 
