@@ -1,0 +1,311 @@
+"""An album: one's other photos, and the memory that finds among them those that share a damaged photo's content.
+
+The memory is the paper's, filled with what the photos show. Each photo is seen as 3x3 regions of SqueezeNet features.
+The regions are stored in sets, each with an anchor (Eq. 1). A damaged photo's regions are routed to the sets of their
+nearest anchors, and only photos with a region there are compared, by how alike they are to it region by region, as far
+as it is known (the similarity of Eq. 4). So the time for a look-up grows with the size of a few sets, not with the
+number of photos.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cicm.conventions import InputError
+from cicm.files import atomic, check_output, check_readable, digest_of, reason_of
+from cicm.photos.headers import find_images
+from cicm.photos.photo import read_image
+from cicm.plain import from_plain
+
+FORMAT = "cicm-album-2"
+
+GRID = 3
+"""A photo is seen as so many by so many regions."""
+
+SIDE = 256
+"""Longest side in pixels at which photos are looked at."""
+
+PROBES = 4
+"""Sets that each region of a damaged photo is routed to."""
+
+REGIONS_PER_SET = 256
+"""A set holds about so many regions; small albums have one set."""
+
+MOST_PHOTOS = 200_000
+MAX_BYTES = 2**31
+MAX_HEADER = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A photo of an album.
+
+    Args:
+        path: below the album's folder, with "/".
+        size: of the file in bytes.
+        sha256: of the file.
+    """
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Hit(NamedTuple):
+    """A photo that may share a damaged photo's content.
+
+    Args:
+        path: its file.
+        entry: what the album knows of it.
+        likeness: mean cosine of the known regions, at most 1.
+    """
+
+    path: Path
+    entry: Entry
+    likeness: float
+
+
+@dataclass(frozen=True)
+class Album:
+    """Photos that can be found by their content.
+
+    Args:
+        folder: where they lie.
+        photos: M of them.
+        regions: (M, 9, C) float16, unit vectors; rows of the 3x3 grid from the top.
+        anchors: (L, C) float32, unit vectors, one for each set.
+        sets: (M, 9) int32, the set of each region.
+        skipped: (path, reason) of files that could not be used.
+    """
+
+    folder: Path
+    photos: tuple[Entry, ...]
+    regions: np.ndarray
+    anchors: np.ndarray
+    sets: np.ndarray
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def find(
+        self, picture: np.ndarray, hole: np.ndarray, *, count: int = 4, without: Collection[str] = ()
+    ) -> list[Hit]:
+        """The photos most like the known part of a damaged one, the most alike first.
+
+        Args:
+            picture: (h, w, 3) uint8.
+            hole: (h, w) bool; what is missing is not looked at.
+            count: at most so many.
+            without: SHA-256 of files that are not to be found, such as the damaged photo's own.
+        """
+        regions, known = _regions_of(picture, hole)
+        near = self._candidates(regions[known > 0.05])
+        if not len(near):
+            return []
+        alike = np.einsum("mrc,rc->mr", self.regions[near].astype(np.float32), regions) @ (known / known.sum())
+        hits = []
+        for place in np.argsort(-alike, kind="stable"):
+            entry = self.photos[near[place]]
+            if entry.sha256 not in without:
+                hits.append(Hit(self.folder / entry.path, entry, float(alike[place])))
+            if len(hits) == count:
+                break
+        return hits
+
+    def _candidates(self, regions: np.ndarray) -> np.ndarray:
+        """Indices of the photos that have a region in one of the sets that these are routed to (Eq. 1)."""
+        if len(self.anchors) <= PROBES:
+            return np.arange(len(self.photos))
+        nearest = np.argsort(-(regions @ self.anchors.T), axis=1, kind="stable")[:, :PROBES]
+        members = self._members()
+        return np.unique(np.concatenate([members[number] for number in np.unique(nearest)]))
+
+    def _members(self) -> list[np.ndarray]:
+        return _members_of(self.sets.tobytes(), self.sets.shape, len(self.anchors))
+
+
+@lru_cache(maxsize=4)
+def _members_of(sets: bytes, shape: tuple[int, int], count: int) -> list[np.ndarray]:
+    """For each set the photos with a region in it."""
+    flat = np.frombuffer(sets, np.int32)
+    order = np.argsort(flat, kind="stable")
+    bounds = np.searchsorted(flat[order], np.arange(count + 1))
+    return [np.unique(order[low:high] // shape[1]) for low, high in pairwise(bounds)]
+
+
+# Making one -----------------------------------------------------------------------------------------------------------
+
+
+def make_album(
+    photos: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    folder: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Album:
+    """Look at photos and remember what they show.
+
+    Args:
+        photos: a folder, with all photos below it, or files.
+        folder: that the files' paths are kept relative to; by default the folder, or what the files have in common.
+        progress: called with (photos seen, photos in all).
+
+    Raises:
+        InputError: no such folder, no photo that can be used, too many.
+    """
+    if isinstance(photos, (str, os.PathLike)) and Path(photos).is_dir():
+        files, root = find_images(Path(photos)), Path(photos)
+    else:
+        files = [Path(p) for p in ([photos] if isinstance(photos, (str, os.PathLike)) else photos)]
+        if not files:
+            raise InputError("an album needs at least one photo; got none.")
+        root = Path(os.path.commonpath([file.absolute().parent for file in files]))
+    root = Path(folder) if folder is not None else root
+    if len(files) > MOST_PHOTOS:
+        raise InputError(f"an album holds at most {MOST_PHOTOS} photos; got {len(files)}. Make several.")
+    entries: list[Entry] = []
+    rows: list[np.ndarray] = []
+    skipped: list[tuple[str, str]] = []
+    known: set[str] = set()
+    for number, file in enumerate(files, start=1):
+        path = Path(os.path.relpath(file, root)).as_posix()
+        try:
+            digest = digest_of(check_readable(file, "photo"))
+            if digest not in known:  # the same file twice counts once
+                picture = read_image(file)
+                regions, _ = _regions_of(picture, np.zeros(picture.shape[:2], dtype=bool))
+                rows.append(regions.astype(np.float16))
+                entries.append(Entry(path, file.stat().st_size, digest))
+                known.add(digest)
+        except (InputError, OSError) as error:
+            skipped.append((path, reason_of(error)))
+        if progress:
+            progress(number, len(files))
+    if not entries:
+        raise InputError(f"none of the {len(files)} photos can be used; the first: {skipped[0][1]}")
+    regions = np.stack(rows)
+    anchors, sets = _in_sets(regions)
+    return Album(root.absolute(), tuple(entries), regions, anchors, sets, tuple(skipped))
+
+
+def _in_sets(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Anchors by k-means as a memory is seeded, and the set of each region by Eq. 1."""
+    import torch
+
+    from cicm.memory.rules import route
+    from cicm.memory.seeding import from_regions, generator_for
+
+    flat = torch.from_numpy(regions.reshape(-1, regions.shape[-1]).astype(np.float32))
+    count = max(1, len(flat) // REGIONS_PER_SET)
+    sample = flat[:: max(1, -(-len(flat) // (32 * count)))]
+    anchors = from_regions(sample, count, 1, generator_for(0, 0, 0), "cosine").anchors
+    anchors = anchors / anchors.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    sets = torch.cat([route(part, anchors, kind="cosine") for part in flat.split(4096)])
+    return anchors.numpy(), sets.to(torch.int32).numpy().reshape(regions.shape[:2])
+
+
+def _regions_of(picture: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(9, C) float32 unit vectors of a picture's 3x3 regions, means over what is known; (9,) how much of each is."""
+    import torch
+    from PIL import Image
+    from torch.nn import functional as F
+
+    from cicm.metrics.squeeze import load_squeeze_features
+
+    seen = picture
+    if hole.any():
+        seen = picture.copy()
+        seen[hole] = 127 if hole.all() else picture[~hole].mean(0).round().astype(np.uint8)
+    scale = SIDE / max(picture.shape[:2])
+    size = [max(48, round(side * scale)) for side in picture.shape[:2]]
+    small = np.asarray(Image.fromarray(seen).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    with torch.inference_mode():
+        image = torch.from_numpy(small.copy()).movedim(-1, 0)[None].float() / 255
+        features = load_squeeze_features()(image)[-1]
+        known = F.adaptive_avg_pool2d(torch.from_numpy(~hole).float()[None, None], features.shape[-2:])
+        share = F.adaptive_avg_pool2d(known, GRID)
+        mean = F.adaptive_avg_pool2d(features * known, GRID) / share.clamp_min(1e-3)
+        unit = (mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-6))[0].flatten(1).T
+    return np.ascontiguousarray(unit.numpy()), share.flatten().numpy()
+
+
+# The file -------------------------------------------------------------------------------------------------------------
+
+
+def save_album(album: Album, path: str | os.PathLike, *, overwrite: bool = False) -> Path:
+    """Write an album as one safetensors file, whole or not at all. It holds the photos' names, not their pixels.
+
+    Raises:
+        InputError: another ending, no such folder, or an existing file without `overwrite`.
+    """
+    from safetensors.numpy import save_file
+
+    target = check_output(path, endings=(".safetensors",), overwrite=overwrite, what="album")
+    about = {
+        "folder": os.path.relpath(album.folder, target.absolute().parent),
+        "photos": [asdict(entry) for entry in album.photos],
+    }
+    parts = {"regions": album.regions, "anchors": album.anchors, "sets": album.sets}
+    arrays = {name: np.ascontiguousarray(part) for name, part in parts.items()}  # written as they lie in memory
+    with atomic(target, overwrite=overwrite) as part:
+        save_file(arrays, part, {"format": FORMAT, "album": json.dumps(about)})
+    return target
+
+
+@dataclass(frozen=True)
+class _About:
+    folder: str
+    photos: tuple[Entry, ...]
+
+
+def load_album(path: str | os.PathLike) -> Album:
+    """Read an album that `save_album` wrote; nothing in it is trusted.
+
+    Raises:
+        InputError: missing, damaged, not an album, of an older version; or names that lead out of its folder.
+    """
+    from safetensors import safe_open
+
+    file = check_readable(path, "album")
+    if file.stat().st_size > MAX_BYTES:
+        raise InputError(f"the album {file} is larger than {MAX_BYTES // 2**30} GiB, the most that is read.")
+    try:
+        with safe_open(str(file), framework="numpy") as stream:
+            metadata = stream.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(
+                    f"{file} is no album of this version (expected format {FORMAT!r}, got "
+                    f"{metadata.get('format')!r}). Make it again with cicm remember FOLDER -o {file.name}."
+                )
+            arrays = {name: stream.get_tensor(name) for name in ("regions", "anchors", "sets")}
+        about: Any = from_plain(_About, json.loads(metadata["album"]), where="album")
+    except InputError:
+        raise
+    except Exception as error:  # safetensors raises its own kinds
+        raise InputError(f"the album {file} is damaged: {reason_of(error)} Make it again.") from error
+    regions, anchors, sets = arrays["regions"], arrays["anchors"], arrays["sets"]
+    whole = (
+        regions.dtype == np.float16
+        and anchors.dtype == np.float32
+        and sets.dtype == np.int32
+        and regions.shape[:2] == (len(about.photos), GRID**2) == sets.shape
+        and anchors.ndim == 2
+        and regions.shape[2:] == anchors.shape[1:]
+        and len(anchors) > 0
+        and bool(np.isfinite(regions).all() and np.isfinite(anchors).all())
+        and bool((sets >= 0).all() and (sets < len(anchors)).all())
+    )
+    if not whole:
+        raise InputError(f"the album {file} is damaged: its parts do not fit each other. Make it again.")
+    for entry in about.photos:
+        parts = entry.path.split("/")
+        if not entry.path or entry.path.startswith("/") or ".." in parts or "\\" in entry.path or "\0" in entry.path:
+            raise InputError(f"the album {file} names a photo out of its folder: {entry.path!r}. Make it again.")
+    folder = (file.absolute().parent / about.folder).resolve()
+    return Album(folder, about.photos, regions, anchors, sets)
