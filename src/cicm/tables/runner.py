@@ -30,7 +30,7 @@ from cicm.terminal import duration
 from cicm.training.folder import WEIGHTS
 from cicm.training.plan import check_run
 
-PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 120.0
 """How long an interrupted training may take to write its checkpoint."""
 
 Train = Callable[[Path, Path], None]
@@ -236,7 +236,7 @@ def train_apart(*, threads: int = 0, python: str = sys.executable) -> Train:
         except BaseException:
             process.terminate()  # it saves, and ends
             try:
-                process.wait(PATIENCE_SECONDS)
+                process.wait(_PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
