@@ -55,7 +55,9 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
     temporary = target.parent / f".{target.stem[:64]}.{secrets.token_hex(8)}{PART}{target.suffix}"
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # permissions: those of a new file
+        mode = temporary.stat().st_mode
         yield temporary
+        os.chmod(temporary, mode)  # a library may have put a file of its own in its place, for the owner alone
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         place(temporary, target, overwrite=overwrite)
