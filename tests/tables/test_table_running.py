@@ -195,7 +195,7 @@ def test_absent_photos_masks_and_lists_say_what_to_give(toy: Table, house: Path)
         (replace(data, root="nowhere"), "--data pictures=ROOT"),
         (replace(data, masks="nowhere"), "--masks"),
         (replace(data, pairs="nowhere.csv"), "no list nowhere.csv"),
-        (replace(data, size=64), "fewer than every size"),
+        (replace(data, size=64), "too few to score at"),
     ]:
         with pytest.raises(InputError, match=message):
             scoring_plan(Series(toy, "toy", data={"pictures": changed}), "pictures")

@@ -64,7 +64,6 @@ def parser() -> ArgumentParser:
         help="an option of the network that no shape tells",
     )
     made.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it is there")
-    made.add_argument("--quiet", action="store_true", help="print errors only")
     return made
 
 
@@ -84,7 +83,8 @@ def main(argv: Sequence[str]) -> int:
     if back and len(options.files) != 1:
         raise InputError(f"--to original takes one weights file; got {len(options.files)}.")
 
-    from cicm.assembly.conversion import convert, restore
+    from cicm.assembly.conversion import convert
+    from cicm.assembly.restoring import restore
     from cicm.cli.changes import parse_value
 
     if back:
@@ -94,8 +94,6 @@ def main(argv: Sequence[str]) -> int:
         done = convert(
             options.network, options.files, options.output, parts=parts, options=given, overwrite=options.overwrite
         )
-    if options.quiet:
-        return 0
     for note in done.notes:
         print(f"cicm: note: {note}", file=sys.stderr)
     made = ", ".join(f"{key} {value}" for key, value in done.config.options.items())

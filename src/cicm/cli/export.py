@@ -35,7 +35,6 @@ def build_parser() -> ArgumentParser:
     add("--to", type=str, choices=["onnx", "torch"], required=True, help="the kind of file")
     add("-o", "--output", type=str, required=True, metavar="FILE", help="ends in .onnx, or in .pt2 for torch")
     add("--overwrite", action="store_true", help="replace FILE if it is there")
-    add("--quiet", action="store_true", help="print errors only")
     return parser
 
 
@@ -56,10 +55,9 @@ def main(argv: Sequence[str]) -> int:
     except ExportError as error:
         print(f"cicm: error: {error}", file=sys.stderr)
         return 1
-    if not options.quiet:
-        sizes = ", ".join(f"{batch}x{height}x{width}" for batch, height, width in made.sizes)
-        print(
-            f"{made.path}: {made.path.stat().st_size / 2**20:.1f} MiB, equals the model to {made.difference:.0e} "
-            f"at {sizes}, {made.seconds:.0f} s"
-        )
+    sizes = ", ".join(f"{batch}x{height}x{width}" for batch, height, width in made.sizes)
+    print(
+        f"{made.path}: {made.path.stat().st_size / 2**20:.1f} MiB, equals the model to {made.difference:.0e} "
+        f"at {sizes}, {made.seconds:.0f} s"
+    )
     return 0

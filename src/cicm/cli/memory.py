@@ -48,12 +48,12 @@ def main(argv: Sequence[str]) -> int:
     options = parse(parser(), argv)
 
     from cicm.assembly import load_weights
-    from cicm.evaluation.records import check_output, write_atomic
-    from cicm.memory.inspection import album, look_inside, picture
+    from cicm.files import check_output, write_atomic
+    from cicm.memory.inspection import look_inside, picture, stacked
 
     output = Path(options.output) if options.output else None
     if output:
-        check_output(output, ".png", overwrite=options.overwrite)
+        check_output(output, endings=(".png",), overwrite=options.overwrite, what="picture")
     model = load_weights(options.weights).model
     stored = {site: memory for site, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr]
     if not stored:
@@ -67,7 +67,9 @@ def main(argv: Sequence[str]) -> int:
             _print(site, inspection)
     if output:
         data = io.BytesIO()
-        album([picture(inspection, site) for site, inspection in found.items()]).save(data, format="PNG", optimize=True)
+        stacked([picture(inspection, site) for site, inspection in found.items()]).save(
+            data, format="PNG", optimize=True
+        )
         write_atomic(output, data.getvalue())
         print(f"wrote {output}", file=sys.stderr)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from cicm.cli.parsing import parse, verb_parser
-from cicm.conventions import InputError
 
 if TYPE_CHECKING:
     from cicm.networks.inventory import NetworkFacts
@@ -30,14 +28,12 @@ EXAMPLE = """\
 examples:
   cicm networks                a table
   cicm networks --markdown     for a page of documentation
-  cicm networks --json         for programs
 """
 
 
 def parser() -> ArgumentParser:
     """The verb's options."""
     made = verb_parser("networks", DESCRIPTION, EXAMPLE)
-    made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     return made
 
@@ -49,16 +45,11 @@ def main(argv: Sequence[str]) -> int:
         InputError: bad options.
     """
     options = parse(parser(), argv)
-    if options.json and options.markdown:
-        raise InputError("--json and --markdown are two ways to print; choose one.")
 
     from cicm.networks import names
     from cicm.networks.inventory import facts
 
     found = [facts(name, SIDE) for name in names()]  # on meta: nothing is allocated
-    if options.json:
-        print(json.dumps([one.to_dict() for one in found], indent=2))
-        return 0
     rows = [_row(one) for one in found]
     if options.markdown:
         lines = [COLUMNS, ("---", "---:", "---:", "---", "---", "---", "---"), *rows]

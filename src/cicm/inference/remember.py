@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from cicm.assembly.album import Album, AlbumFacts, Page, with_album
 from cicm.assembly.fingerprint import fingerprint
 from cicm.conventions import InputError
 from cicm.data.datasets import Skipped, to_image
-from cicm.files import reason_of
+from cicm.files import digest_of, reason_of
 from cicm.inference.views import alike, views
 from cicm.memory import ContextMemory, MemoryConfig, MemoryRead, MemoryState, inject_fast, keep_top
 from cicm.memory.rules import settle
@@ -65,7 +64,7 @@ class Shelf:
 
     def content(self, before: str = "") -> str:
         """SHA-256 over the photos' digests, after that of an album they are added to."""
-        return hashlib.sha256("\n".join([before, *(digest for digest, _ in self.photos)]).encode()).hexdigest()
+        return digest_of("\n".join([before, *(digest for digest, _ in self.photos)]).encode())
 
 
 @torch.inference_mode()
@@ -174,8 +173,7 @@ def gather(photos: str | Path | Sequence[str | Path], on_error: str = "skip") ->
     seen: dict[str, Path] = {}
     for path in sorted(paths):
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = digest_of(path)
         except OSError as error:
             _pass_over(shelf, path, error, on_error)
             continue
@@ -320,7 +318,7 @@ def _pass_over(shelf: Shelf, path: Path, error: Exception, on_error: str) -> Non
     reason = reason_of(error)
     if on_error == "stop":
         named = reason if str(path) in reason else f"can't read {path}: {reason}"
-        raise InputError(f"{named} To pass over such files, leave out --on-error stop.") from error
+        raise InputError(f"{named} To pass over such files, use on_error = 'skip'.") from error
     shelf.skipped.append(Skipped(str(path), reason))
 
 

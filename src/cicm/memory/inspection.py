@@ -186,7 +186,7 @@ def picture(inspection: Inspection, title: str = "") -> Image.Image:
     return canvas
 
 
-def album(pictures: Sequence[Image.Image]) -> Image.Image:
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     """Several pictures in one, from top to bottom."""
     canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
     top = 0

@@ -20,9 +20,10 @@ from cicm.data.pair_lists import read_pairs, write_pairs
 from cicm.data.pairs import make_pairs
 from cicm.datasets import photos_of
 from cicm.evaluation.methods import Model
+from cicm.evaluation.plan import Plan, make_plan, make_protocol
 from cicm.evaluation.protocol import Protocol
 from cicm.evaluation.records import Evaluation
-from cicm.evaluation.scoring import Plan, evaluate, make_plan, make_protocol
+from cicm.evaluation.scoring import evaluate
 from cicm.files import evenly_spaced, write_atomic
 from cicm.tables.plan import slug
 from cicm.tables.series import Job, Series, scored_folder

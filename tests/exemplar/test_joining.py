@@ -1,0 +1,73 @@
+"""Joining two fills, the soap film and the depth of a hole."""
+
+import numpy as np
+import pytest
+
+from cicm.exemplar.joining import join
+from cicm.exemplar.membrane import depth, membrane
+
+
+def disc(size=64, radius=24):
+    y, x = np.mgrid[:size, :size] - size // 2
+    return y**2 + x**2 < radius**2
+
+
+def fills(hole, seed=0):
+    rng = np.random.default_rng(seed)
+    picture, network, patches = rng.random((3, *hole.shape, 3), dtype=np.float32)
+    return tuple(np.where(hole[..., None], fill, picture).astype(np.float32) for fill in (network, patches))
+
+
+def test_known_pixels_stay_and_the_rim_is_the_networks():
+    hole = disc()
+    network, patches = fills(hole)
+    joined = join(network, patches, hole)
+    assert joined.dtype == np.float32
+    assert joined.min() >= 0
+    assert joined.max() <= 1
+    assert (joined[~hole] == network[~hole]).all()
+    rim = hole & (depth(hole) <= 1)
+    assert (joined[rim] == network[rim]).all()
+    inside = depth(hole) > 12
+    assert np.abs(joined - network)[inside].mean() > 0.1
+
+
+def test_equal_fills_are_kept():
+    hole = disc()
+    network, _ = fills(hole)
+    assert np.abs(join(network, network, hole) - network).max() < 1e-6
+    assert (join(*fills(np.zeros_like(hole)), np.zeros_like(hole)) == fills(np.zeros_like(hole))[0]).all()
+
+
+def test_thin_holes_are_the_networks():
+    hole = np.zeros((40, 40), bool)
+    hole[20:22] = True
+    network, patches = fills(hole)
+    assert (join(network, patches, hole) == network).all()
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match="two fills"):
+        join(np.zeros((4, 4, 3)), np.zeros((4, 5, 3)), np.zeros((4, 4), bool))
+
+
+def test_membrane_keeps_what_is_known_and_is_harmonic():
+    hole = disc()
+    y, x = np.mgrid[:64, :64] / 32 - 1
+    values = np.stack([x * y, x**2 - y**2, np.exp(x) * np.cos(y)], -1).astype(np.float32)
+    film = membrane(np.where(hole[..., None], 9, values), ~hole)
+    assert (film[~hole] == values[~hole]).all()
+    assert np.abs(film - values).max() < 0.04  # a hundredth of the range: a few sweeps on each level
+    assert film[hole].max() <= values[~hole].max() + 1e-6
+    assert not membrane(values, np.zeros_like(hole)).any()
+    assert membrane(values[:1, :1], np.ones((1, 1), bool)).tolist() == values[:1, :1].tolist()
+
+
+def test_depth_is_near_the_true_distance():
+    from scipy import ndimage
+
+    for hole in (disc(), np.random.default_rng(0).random((30, 50)) < 0.9, disc()[:, :30]):
+        true = ndimage.distance_transform_edt(hole)
+        assert (depth(hole)[~hole] == 0).all()
+        assert np.abs(depth(hole) - true).max() <= 0.09 * true.max() + 0.1
+    assert (depth(np.ones((3, 4), bool)) == 7).all()
