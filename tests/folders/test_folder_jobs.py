@@ -17,7 +17,8 @@ from PIL import Image
 from cicm.conventions import InputError
 from cicm.files import Listing, walk
 from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
-from cicm.folders.assigning import Job, is_picture, read_boxes
+from cicm.folders.assigning import Job, is_picture
+from cicm.folders.boxes import read_boxes
 from cicm.folders.naming import in_shard, named
 from cicm.photos.marking import grown
 from cicm.photos.photo import open_photo
