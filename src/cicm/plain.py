@@ -95,7 +95,7 @@ def flatten(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return flat
 
 
-def unknown_key(key: str, known: list[str]) -> str:
+def _unknown_key(key: str, known: list[str]) -> str:
     """The message for an unknown key: the nearest known one, or all of them."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}?" if close else f"known here are {', '.join(sorted(known))}."
@@ -117,7 +117,7 @@ def _leaves(kind: Any, plain: Any, where: str) -> Iterator[tuple[Any, Any, str]]
         hints, known = get_type_hints(kind), [field for field in fields(kind) if field.init]
         for key in _table(plain, where):
             if key not in (names := [field.name for field in known]):
-                raise InputError(unknown_key(_join(where, key), [_join(where, name) for name in names]))
+                raise InputError(_unknown_key(_join(where, key), [_join(where, name) for name in names]))
         for field in known:
             place = _join(where, field.name)
             if field.name in plain:
