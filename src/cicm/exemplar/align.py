@@ -9,7 +9,7 @@ surroundings and with the other copies. A photo of another place is refused. Ope
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +34,9 @@ AGREES = 0.05
 LEAST_AGREEMENT = 0.35
 """Share of the ring that must agree, else the photo is refused."""
 
+SAME = 0.9
+"""Share of the hole that must agree with what is to be replaced, for a photo to count as a copy of it."""
+
 SCALES = (4.0, 8.0, 16.0, 32.0, 64.0)
 """Blurs in pixels by which flow and doubt are continued into the hole, nearest first."""
 
@@ -52,11 +55,14 @@ class Copies:
         colours: (h, w, 3) float32 in [0, 1]; means something where the weight is above 0.
         weight: (h, w) float32 in [0, 1]: 1 where the copies are sure, 0 outside the hole and where nothing was found.
         used: indices of the photos that gave pixels, the one with the largest share first.
+        same: indices of photos that were refused because they show what the hole itself shows: copies of the damaged
+            photo, or moments in which what is to go stood where it stands.
     """
 
     colours: np.ndarray
     weight: np.ndarray
     used: tuple[int, ...] = ()
+    same: tuple[int, ...] = ()
 
     def over(self, fill: np.ndarray) -> np.ndarray:
         """The copies where they are sure, `fill` (h, w, 3) float32 elsewhere; equal to `fill` where the weight is 0."""
@@ -74,7 +80,12 @@ def available() -> bool:
 
 
 def aligned_copies(
-    picture: np.ndarray, hole: np.ndarray, photos: Sequence[np.ndarray], *, fill: np.ndarray | None = None
+    picture: np.ndarray,
+    hole: np.ndarray,
+    photos: Sequence[np.ndarray],
+    *,
+    fill: np.ndarray | None = None,
+    unwanted: np.ndarray | None = None,
 ) -> Copies:
     """Look for the hole's content in other photos of the same scene.
 
@@ -84,6 +95,8 @@ def aligned_copies(
         hole: (h, w) bool.
         photos: other photos, (h', w', 3) uint8 or float32 in [0, 1], of any size.
         fill: (h, w, 3) float32, another fill of the hole, as one more opinion where two copies differ.
+        unwanted: (h, w, 3) float32, what is to be replaced; a photo that shows the same in the hole is refused. None
+            where that is not known.
 
     Returns:
         copies; with weight 0 everywhere where no photo shows the same scene.
@@ -102,21 +115,23 @@ def aligned_copies(
     whole = picture.copy()
     whole[here] = part
     features = _features(cv, whole, ~_spread(cv, hole, 3))
-    found = []
+    found, same = [], []
     for index, photo in enumerate(photos):
         homography = _homography(cv, features, _features(cv, photo))
         if homography is not None:
             to_part = np.array([[1.0, 0, here[1].start], [0, 1, here[0].start], [0, 0, 1]])
             copy = _copy(cv, part, gone, _as_float(photo), homography @ to_part)
-            if copy is not None:
+            if copy is not None and unwanted is not None and _shows(cv, unwanted[here], *copy):
+                same.append(index)
+            elif copy is not None:
                 found.append((index, *copy))
     if not found:
-        return nothing
+        return replace(nothing, same=tuple(same))
     opinion = None if fill is None else fill[here]
     colours, weight, shares = _agreed(cv, gone, [one[1] for one in found], [one[2] for one in found], opinion)
     nothing.colours[here], nothing.weight[here] = colours, weight
     order = sorted(range(len(found)), key=lambda k: -shares[k])
-    return Copies(nothing.colours, nothing.weight, tuple(found[k][0] for k in order if shares[k] > 0))
+    return Copies(nothing.colours, nothing.weight, tuple(found[k][0] for k in order if shares[k] > 0), tuple(same))
 
 
 def _opencv() -> ModuleType:
@@ -214,6 +229,14 @@ def _copy(
     return copy.astype(np.float32), np.where(valid & gone, np.exp(-((doubt / (1.5 * AGREES)) ** 2)), 0).astype(
         np.float32
     )
+
+
+def _shows(cv: ModuleType, unwanted: np.ndarray, colours: np.ndarray, confidence: np.ndarray) -> bool:
+    """Whether a copy shows in the hole what is there already, nearly everywhere where it is sure."""
+    places = confidence > 0.3
+    if places.sum() < 16:
+        return False
+    return float((_difference(cv, unwanted, colours, places)[places] < AGREES).mean()) > SAME
 
 
 def _agreed(

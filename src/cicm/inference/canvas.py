@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cicm.exemplar.align import Copies
 from cicm.inference.plan import Part, Plan
 from cicm.inference.tiles import cut
 from cicm.photos.pixels import Box, Pixels
@@ -54,6 +55,8 @@ class Filling:
         calls: how the network saw each part that it was shown.
         reduced: the largest factor by which a part was reduced.
         notes: what a reader of the report should know; each is told once.
+        copies: what other photos of the same scene offer, and the box (left, top, right, bottom) that it is for.
+        lenders: the photos that gave pixels, the one with the largest share first.
     """
 
     canvas: Canvas
@@ -63,6 +66,8 @@ class Filling:
     calls: list[Plan] = field(default_factory=list)
     reduced: float = 1.0
     notes: list[str] = field(default_factory=list)
+    copies: tuple[Box, Copies] | None = None
+    lenders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.missing = self.hole.copy()

@@ -1,9 +1,15 @@
-"""Where real pixels come into a crop: flat places first, then patches of the photo and of other photos. No torch."""
+"""Where real pixels come in: flat places first, then patches, then copies from an album's photos. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Protocol
+
 import numpy as np
 
+from cicm.conventions import InputError
+from cicm.exemplar.album import Hit
+from cicm.exemplar.align import Copies, aligned_copies
 from cicm.exemplar.joining import join
 from cicm.exemplar.patches import available, fill_by_patches, unavailable_reason
 from cicm.exemplar.smooth import smooth_fill
@@ -11,9 +17,85 @@ from cicm.inference.canvas import Filling
 from cicm.inference.plan import Part
 from cicm.inference.settings import FillSettings
 from cicm.inference.tiles import cut
+from cicm.photos.photo import read_image
+from cicm.photos.pixels import Box
 
-SMALLEST = 8
-"""Holes thinner than that many pixels at their widest are the network's alone; patches have nothing to add there."""
+LENDERS = 4
+"""So many photos of an album are tried for one hole."""
+
+AROUND = 512
+"""Known pixels around the holes, at least, in which other photos' places are recognised."""
+
+
+class Finder(Protocol):
+    """What an album can do; see `cicm.exemplar.album.Album`."""
+
+    def find(self, picture: np.ndarray, hole: np.ndarray, *, count: int, without: Collection[str]) -> list[Hit]:
+        """The photos most like the known part of a damaged one."""
+
+
+def borrow(filling: Filling, album: Finder, without: Collection[str]) -> None:
+    """Look among an album's photos for those that show the hole's place, and bring their pixels into place.
+
+    Args:
+        filling: the picture, before anything is filled; what it holds in the hole is what is to be replaced.
+        album: where to look.
+        without: SHA-256 of files that are not to be used: the damaged photo's own.
+
+    Raises:
+        AlignmentUnavailable: OpenCV is missing.
+    """
+    box = _around(filling.hole)
+    gone = cut(filling.hole, box)
+    colours = filling.canvas.read(box)
+    hits = album.find(_eight(colours), gone, count=LENDERS, without=without)
+    photos, names = [], []
+    for hit in hits:
+        try:
+            photos.append(read_image(hit.path))
+            names.append(hit.entry.path)
+        except InputError as error:
+            filling.note(f"a photo of the album can't be used: {error}")
+    copies = aligned_copies(colours, gone, photos, unwanted=colours)
+    if copies.same:
+        filling.note(f"not copied from {', '.join(names[k] for k in copies.same)}: it shows what is to be replaced")
+    filling.copies = (box, copies)
+    filling.lenders = tuple(names[k] for k in copies.used)
+
+
+def lay_over(filling: Filling, part: Part, own: np.ndarray) -> None:
+    """Put the copies of `borrow` over what a crop was filled with, where they are sure."""
+    if filling.copies is None:
+        return
+    box, copies = filling.copies
+    weight = np.zeros(own.shape, np.float32)
+    colours = np.zeros((*own.shape, 3), np.float32)
+    low, high = np.maximum(box[:2], part.box[:2]), np.minimum(box[2:], part.box[2:])
+    if (high <= low).any():
+        return
+    shared = (*low, *high)
+    here, there = ((shared[0] - b[0], shared[1] - b[1], shared[2] - b[0], shared[3] - b[1]) for b in (part.box, box))
+    cut(weight, here)[...], cut(colours, here)[...] = cut(copies.weight, there), cut(copies.colours, there)
+    sure = own & (weight > 0)
+    if sure.any():
+        fill = filling.canvas.read(part.box)
+        filling.canvas.write(part.box, Copies(colours, weight).over(fill), sure)
+
+
+def _around(hole: np.ndarray) -> Box:
+    """(left, top, right, bottom) of the holes and what surrounds them."""
+    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    margin = max(AROUND, int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
+    return (
+        max(0, int(columns[0]) - margin),
+        max(0, int(rows[0]) - margin),
+        min(hole.shape[1], int(columns[-1]) + 1 + margin),
+        min(hole.shape[0], int(rows[-1]) + 1 + margin),
+    )
+
+
+def _eight(colours: np.ndarray) -> np.ndarray:
+    return np.rint(colours * 255.0).astype(np.uint8)
 
 
 def fill_flat(filling: Filling, part: Part, own: np.ndarray) -> np.ndarray:
@@ -56,8 +138,7 @@ def add_patches(filling: Filling, part: Part, own: np.ndarray, settings: FillSet
     if gone.all():  # only possible where a crop is all hole; the network has done what can be done
         filling.note("a hole fills all of what is seen of it; no real pixels could be found for it")
         return
-    eight = np.rint(colours * 255.0).astype(np.uint8)
-    patches = fill_by_patches(eight, gone, seed=settings.seed).astype(np.float32) / 255.0
+    patches = fill_by_patches(_eight(colours), gone, seed=settings.seed).astype(np.float32) / 255.0
     if settings.fill == "both":
         patches = join(colours, patches, gone)
     filling.canvas.write(part.box, patches, own)

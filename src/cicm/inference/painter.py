@@ -18,8 +18,9 @@ import numpy as np
 from PIL import Image
 
 from cicm.conventions import InputError, Notice, SizeRule
+from cicm.files import digest_of
 from cicm.inference.canvas import Canvas, Filling, PixelCanvas
-from cicm.inference.exemplars import add_patches, fill_flat
+from cicm.inference.exemplars import Finder, add_patches, borrow, fill_flat, lay_over
 from cicm.inference.plan import Part, Plan, in_pieces, longest, plan_parts, plan_piece
 from cicm.inference.report import Report
 from cicm.inference.seams import soften
@@ -53,6 +54,7 @@ class PictureInpainter:
         device: where it runs; told in reports.
         model: the network.
         settings: how pictures are cut and joined around it.
+        album: other photos, which may lend pixels; None for none.
         reports: what the last call did, one for each picture of a batch.
     """
 
@@ -60,8 +62,9 @@ class PictureInpainter:
     device: Any
     model: Any
 
-    def __init__(self, settings: FillSettings) -> None:
+    def __init__(self, settings: FillSettings, album: Finder | None = None) -> None:
         self.settings = settings
+        self.album = album
         self.reports: tuple[Report, ...] = ()
 
     @property
@@ -129,7 +132,8 @@ class PictureInpainter:
             InputError: as a call.
         """
         started = time.perf_counter()
-        pixels = self._fill_pixels(photo.pixels, mask, invert, started)
+        own = (digest_of(photo.path),) if self.album is not None and photo.path.is_file() else ()
+        pixels = self._fill_pixels(photo.pixels, mask, invert, started, own)
         return photo.with_pixels(pixels), self.reports[0]
 
     def plan(self, hole: np.ndarray) -> Plan:
@@ -166,19 +170,24 @@ class PictureInpainter:
 
     # The one way to a filled picture
 
-    def _fill_pixels(self, pixels: Pixels, mask: Any, invert: bool, started: float) -> Pixels:
+    def _fill_pixels(self, pixels: Pixels, mask: Any, invert: bool, started: float, own: Sequence[str] = ()) -> Pixels:
         pixels, hole = mark(pixels, _marks_of(mask, invert))
         _warn_if_large(hole)
         canvas = PixelCanvas(pixels)
-        self._fill_all([canvas], [hole], started)
+        self._fill_all([canvas], [hole], started, own)
         return canvas.pixels
 
-    def _fill_all(self, canvases: Sequence[Canvas], holes: Sequence[np.ndarray], started: float) -> None:
+    def _fill_all(
+        self, canvases: Sequence[Canvas], holes: Sequence[np.ndarray], started: float, own_files: Sequence[str] = ()
+    ) -> None:
         """Fill pictures in place, crop by crop; what was filled is known to the crops that come later."""
         fillings = [
             Filling(canvas, hole, plan_parts(hole, self.size, self.settings))
             for canvas, hole in zip(canvases, holes, strict=True)
         ]
+        if self.album is not None:
+            for filling in fillings:
+                borrow(filling, self.album, own_files)
         for alike in _alike(fillings, together=not self.settings.feather):
             for part in alike[0].parts:
                 own = [filling.own(part) for filling in alike]
@@ -210,6 +219,8 @@ class PictureInpainter:
             for filling, places in zip(fillings, own, strict=True):
                 if places.any():
                     add_patches(filling, part, places, self.settings)
+        for filling, places in zip(fillings, own, strict=True):
+            lay_over(filling, part, places)
 
     def _fill_by_network(self, fillings: Sequence[Filling], part: Part, own: Sequence[np.ndarray]) -> None:
         if part.plan is None:
@@ -272,6 +283,7 @@ class PictureInpainter:
             tiles=len(calls),
             feather=self.settings.feather,
             fill=self.settings.fill,
+            lenders=filling.lenders,
             notes=tuple(filling.notes),
         )
 

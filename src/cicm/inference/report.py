@@ -25,6 +25,7 @@ class Report:
         tiles: how often the network was called.
         feather: pixels over which the step at the border was taken out of the fill.
         fill: what the hole was filled with: `network`, `exemplar` or `both`.
+        lenders: photos of the album that gave pixels, the one with the largest share first.
         notes: what else is worth knowing, one sentence each.
     """
 
@@ -41,4 +42,5 @@ class Report:
     tiles: int = 1
     feather: int = 0
     fill: str = "network"
+    lenders: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
