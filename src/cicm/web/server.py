@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from cicm import __version__
 from cicm.inference.inpainter import Inpainter
+from cicm.photos.formats import ENDINGS
 from cicm.photos.headers import FORMATS
 from cicm.photos.marking import MAX_GROW
 from cicm.web.form import Upload, order_of, preview_of, read_upload
@@ -30,7 +31,7 @@ PATIENCE = 5.0
 
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 MEDIA = {format_: f"image/{format_.lower()}" for format_ in FORMATS}
-SUFFIX = {"JPEG": "jpg", "TIFF": "tif"}
+SUFFIX = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}
 
 
 class Model(BaseModel):
@@ -143,7 +144,7 @@ def create_app(
         """Fills the places that a mask or boxes mark.
 
         The answer is the file itself: the photo's size, format, depth, EXIF, profile and alpha. Outside the hole its
-        pixels are the photo's bit for bit, unless the format compresses every pixel anew (JPEG, lossy WebP)."""
+        pixels are the photo's bit for bit, unless the format compresses every pixel anew (JPEG, lossy WebP, AVIF)."""
 
         async def work(upload: Upload) -> Response:
             return _file(await shop.repair(order_of(upload)))
@@ -391,7 +392,7 @@ _INPAINT: dict[str, Any] = {
     },
     "openapi_extra": _parts(
         ["image"],
-        image={**_BINARY, "description": "The photo's file: JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture."},
+        image={**_BINARY, "description": "The photo's file: JPEG, PNG, WebP, TIFF, BMP, AVIF or a GIF of one picture."},
         mask={**_BINARY, "description": "A picture of the photo's upright size; white = fill. This or `boxes`."},
         boxes={
             "type": "string",
@@ -402,7 +403,7 @@ _INPAINT: dict[str, Any] = {
         grow={"type": "integer", "minimum": 0, "maximum": MAX_GROW, "description": "Make the hole larger, in pixels."},
         format={
             "type": "string",
-            "enum": ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"],
+            "enum": [ending[1:] for ending in ENDINGS],
             "description": "Of the answer; the photo's own by default.",
         },
     ),

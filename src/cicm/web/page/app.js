@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 const stage = $("stage");
 const view = new View(stage);
 const tools = new Tools(stage, view);
-const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp", "image/gif": "gif" };
+const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp", "image/gif": "gif", "image/avif": "avif", "image/heif": "heic" };
 
 let server = null; // what /api/v1/info told
 let original = null; // the photo as it came
