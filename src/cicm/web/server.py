@@ -17,7 +17,6 @@ from starlette.routing import BaseRoute, Route
 
 from cicm import __version__
 from cicm.inference.inpainter import Inpainter
-from cicm.photos.formats import ENDINGS
 from cicm.photos.headers import FORMATS
 from cicm.photos.marking import MAX_GROW
 from cicm.web.form import Upload, order_of, preview_of, read_upload
@@ -26,12 +25,12 @@ from cicm.web.limits import Limits, Refused, too_many_bytes
 from cicm.web.reference import reference_page
 from cicm.web.workshop import Repaired, Workshop
 
-PATIENCE = 5.0
+_PATIENCE = 5.0
 """Seconds that a refused upload is still read, and thrown away, so that its sender gets to see the answer."""
 
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-MEDIA = {format_: f"image/{format_.lower()}" for format_ in FORMATS}
-SUFFIX = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}
+_MEDIA = {format_: f"image/{format_.lower()}" for format_ in FORMATS}
+_SUFFIX = {"JPEG": "jpg", "TIFF": "tif"}
 
 
 class Model(BaseModel):
@@ -144,7 +143,7 @@ def create_app(
         """Fills the places that a mask or boxes mark.
 
         The answer is the file itself: the photo's size, format, depth, EXIF, profile and alpha. Outside the hole its
-        pixels are the photo's bit for bit, unless the format compresses every pixel anew (JPEG, lossy WebP, AVIF)."""
+        pixels are the photo's bit for bit, unless the format compresses every pixel anew (JPEG, lossy WebP)."""
 
         async def work(upload: Upload) -> Response:
             return _file(await shop.repair(order_of(upload)))
@@ -210,7 +209,7 @@ class _Body:
     async def drain(self) -> None:
         """Read on and throw away: a client that is still sending would not look at the answer."""
         with suppress(_Left, TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(_PATIENCE):
                 async for _ in self.chunks():
                     pass
 
@@ -278,7 +277,7 @@ def _file(repaired: Repaired) -> Response:
     }
     if repaired.notes:
         headers["Cicm-Notes"] = _one_line("; ".join(repaired.notes))
-    return Response(repaired.data, media_type=MEDIA[repaired.format], headers=headers)
+    return Response(repaired.data, media_type=_MEDIA[repaired.format], headers=headers)
 
 
 def _one_line(text: str) -> str:
@@ -292,7 +291,7 @@ def _one_line(text: str) -> str:
 
 
 def _suffix(format_: str) -> str:
-    return SUFFIX.get(format_, format_.lower())
+    return _SUFFIX.get(format_, format_.lower())
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
@@ -383,7 +382,7 @@ _INPAINT: dict[str, Any] = {
     "responses": {
         200: {
             "description": "The repaired file.",
-            "content": {media: {"schema": _BINARY} for media in MEDIA.values()},
+            "content": {media: {"schema": _BINARY} for media in _MEDIA.values()},
             "headers": {
                 name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADER_NOTES.items()
             },
@@ -392,7 +391,7 @@ _INPAINT: dict[str, Any] = {
     },
     "openapi_extra": _parts(
         ["image"],
-        image={**_BINARY, "description": "The photo's file: JPEG, PNG, WebP, TIFF, BMP, AVIF or a GIF of one picture."},
+        image={**_BINARY, "description": "The photo's file: JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture."},
         mask={**_BINARY, "description": "A picture of the photo's upright size; white = fill. This or `boxes`."},
         boxes={
             "type": "string",
@@ -403,7 +402,7 @@ _INPAINT: dict[str, Any] = {
         grow={"type": "integer", "minimum": 0, "maximum": MAX_GROW, "description": "Make the hole larger, in pixels."},
         format={
             "type": "string",
-            "enum": [ending[1:] for ending in ENDINGS],
+            "enum": ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"],
             "description": "Of the answer; the photo's own by default.",
         },
     ),
