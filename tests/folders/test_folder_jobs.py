@@ -343,7 +343,7 @@ def test_boxes(photo: Path, kind: str) -> None:
         rows = [{"photo": name, **{n: float(v) for n, v in zip(NAMES, box, strict=True)}} for name, box in ROWS]
         file.write_text(json.dumps(rows))
     else:
-        lines = ["extra,right,photo,left,top,bottom"]
+        lines = [f"extra,right,{'image' if kind == 'excel' else 'photo'},left,top,bottom"]  # as in lists of pairs
         lines += [f"x,{r},{name},{left},{t},{b}" for name, (left, t, r, b) in ROWS]
         file.write_bytes(("\ufeff" if kind == "excel" else "").encode() + "\r\n".join(lines).encode())
     assert list(read_boxes(file)) == ROWS

@@ -20,6 +20,8 @@ _MOST_BYTES = 2**28  # of the longest list: some five million boxes
 def read_boxes(file: str | os.PathLike) -> Iterator[tuple[str, Box]]:
     """The rows of a list of boxes: (photo, (left, top, right, bottom)).
 
+    The column of the photo may be called `image` too, as in lists of pairs.
+
     Raises:
         InputError: a file that can't be read, is too long, or has a row that is no box, with its number.
     """
@@ -37,11 +39,12 @@ def read_boxes(file: str | os.PathLike) -> Iterator[tuple[str, Box]]:
                     )
             else:
                 reader = csv.DictReader(stream)
-                if missing := [name for name in ("photo", *names) if name not in (reader.fieldnames or ())]:
+                columns = ["photo" if name == "image" else name for name in reader.fieldnames or ()]
+                if missing := [name for name in ("photo", *names) if name not in columns]:
                     raise InputError(f"{shown(path)} has no column {missing[0]}; expected photo, {', '.join(names)}.")
                 rows = reader
             for number, row in enumerate(rows, start=1):
-                photo, numbers = row.get("photo"), [_whole(row.get(name)) for name in names]
+                photo, numbers = row.get("photo", row.get("image")), [_whole(row.get(name)) for name in names]
                 if not isinstance(photo, str) or not photo or None in numbers:
                     told = [row.get(name) for name in ("photo", *names)]
                     raise InputError(
