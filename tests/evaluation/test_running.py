@@ -17,6 +17,7 @@ from cicm.evaluation.intervals import interval
 from cicm.evaluation.methods import FolderResults
 from cicm.evaluation.plan import make_plan, make_protocol
 from cicm.evaluation.scoring import evaluate
+from cicm.metrics.sharpness import sharpness
 
 from .conftest import Shifted, TinySet
 
@@ -315,3 +316,15 @@ def test_time_is_that_of_filling_alone(tiny):
     evaluation, _ = evaluate([Slow()], plan_of(tiny, limit=2), ["l1"])
     for record in evaluation.records:
         assert 0.01 <= record.seconds < 0.1  # ten times the sleep, for a busy machine
+
+
+def test_metrics_that_look_at_the_hole_get_it(tiny):
+    evaluation, _ = evaluate([Shifted(tiny), Mean()], plan_of(tiny), ["sharpness"])
+    for row in evaluation.images:
+        pair = next(pair for pair in tiny.pairs if (pair.image, pair.band) == (row.image, row.band))
+        hole = torch.from_numpy(tiny.hole(pair)[None, None]).float()
+        own = sharpness(tiny.truth(pair)[None], hole).item()
+        if row.method == "shifted":
+            assert row.scores["sharpness"] == pytest.approx(own, rel=1e-6)
+        else:
+            assert row.scores["sharpness"] < own, "a flat fill is blurred"

@@ -14,10 +14,11 @@ from cicm.data.pair_lists import read_pairs
 from cicm.evaluation.records import Evaluation
 from cicm.recipes import load_recipe
 from cicm.tables import Series, Table, load_table
+from cicm.tables.apart import RowFailed, train_apart
 from cicm.tables.figures import filled_rows
 from cicm.tables.page import page
 from cicm.tables.rendering import markdown
-from cicm.tables.runner import RowFailed, check, run, scoring_plan, train_apart
+from cicm.tables.runner import check, run, scoring_plan
 
 
 class Trainer:

@@ -293,12 +293,15 @@ def _tell(plan: Plan) -> None:
 
 
 def _tell_missing(metrics: Sequence[str], preset: Preset) -> None:
-    """What to do about the metrics that the table calls n/a."""
-    for name in metrics:
-        if name in preset.absent:
-            print(f"n/a: {name} as in {preset.name}: {preset.absent[name]}", file=sys.stderr)
-        elif reason := preset.create(name).available():
-            print(f"n/a: {reason}", file=sys.stderr)
+    """What to do about the metrics that the table calls n/a; each sentence once."""
+    told = [
+        f"{name} as in {preset.name}: {preset.absent[name]}"
+        if name in preset.absent
+        else preset.create(name).available()
+        for name in metrics
+    ]
+    for reason in dict.fromkeys(filter(None, told)):
+        print(f"n/a: {reason}", file=sys.stderr)
 
 
 def _print(grid: Grid) -> None:

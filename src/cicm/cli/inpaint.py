@@ -46,10 +46,10 @@ EXAMPLES = """examples:
   cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
 """
 
-SOURCES = ("mask", "masks", "mask_suffix", "mask_alpha", "mask_color", "boxes", "box", "polygon")
+_SOURCES = ("mask", "masks", "mask_suffix", "mask_alpha", "mask_color", "boxes", "box", "polygon")
 """Options that say where to fill: one of them is given; only boxes and polygons go together."""
 
-FOLDER_ONLY = {
+_FOLDER_ONLY = {
     "masks": None,
     "mask_suffix": None,
     "boxes": None,
@@ -153,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
         if os.path.isdir(options.photo):
             from cicm.cli.inpaint_folder import inpaint_folder
 
-            return inpaint_folder(options, mask_source(options), inpainter_of)
+            return inpaint_folder(options, _mask_source(options), inpainter_of)
         return _inpaint(options)
 
 
@@ -175,7 +175,7 @@ def inpainter_of(options: Namespace) -> PictureInpainter:
     return Inpainter.from_pretrained(options.weights, device=options.device, album=options.album, settings=settings)
 
 
-def mask_source(options: Namespace) -> MaskSource:
+def _mask_source(options: Namespace) -> MaskSource:
     """What marks the photos of a folder, of the options; looks at no file."""
     from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
 
@@ -193,7 +193,7 @@ def mask_source(options: Namespace) -> MaskSource:
     return MaskBoxes(Path(options.boxes), **how) if options.boxes else MaskAlpha(**how)
 
 
-def marks_of(options: Namespace) -> Marks:
+def _marks_of(options: Namespace) -> Marks:
     """What marks a single photo, of the options."""
     from cicm.photos.marking import Marks
 
@@ -210,7 +210,7 @@ def marks_of(options: Namespace) -> Marks:
 
 
 def _check_source(options: Namespace) -> None:
-    words = {name: "--" + name.replace("_", "-") for name in SOURCES}
+    words = {name: "--" + name.replace("_", "-") for name in _SOURCES}
     given = [word for name, word in words.items() if options[name]]
     if len(given) != 1 and given != ["--box", "--polygon"]:
         came = f"got {' and '.join(given)}" if given else "got none"
@@ -221,7 +221,7 @@ def _check_source(options: Namespace) -> None:
 
 def _inpaint(options: Namespace) -> int:
     started = time.perf_counter()
-    for name, default in FOLDER_ONLY.items():
+    for name, default in _FOLDER_ONLY.items():
         if options[name] != default:
             there = "a file" if os.path.exists(options.photo) else "not there"
             raise InputError(
@@ -241,7 +241,7 @@ def _inpaint(options: Namespace) -> int:
     output = check_output(options.output, endings=ENDINGS, inputs=inputs, overwrite=options.overwrite)
     with libraries_silent() as stream, _warnings_as_lines(stream):
         photo = open_photo(options.photo)
-        pixels, hole = mark(photo.pixels, marks_of(options))
+        pixels, hole = mark(photo.pixels, _marks_of(options))
     fitted(pixels, ENDINGS[output.suffix.lower()])
 
     repaired, report = inpainter_of(options).fill_photo(photo.with_pixels(pixels), hole)
