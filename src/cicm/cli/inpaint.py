@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 DESCRIPTION = """Fill the holes of a photo, or of a folder of photos. In a mask, of the photo's size, white means fill.
 
 The result has the photo's size, mode, depth, EXIF, colour profile, resolution and alpha. Outside the hole its pixels
-are the photo's bit for bit in PNG, TIFF, BMP, GIF and lossless WebP. JPEG and lossy WebP compress every pixel anew
-(JPEG with the photo's own settings): write .png to keep the known pixels exactly. An embedded preview shows the old
-picture, so it is left out. The output's ending names its format. An output is written whole or not at all.
+are the photo's bit for bit in PNG, TIFF, BMP, GIF and lossless WebP. JPEG, lossy WebP, AVIF and HEIC compress every
+pixel anew (JPEG with the photo's own settings): write .png to keep the known pixels exactly. An embedded
+preview shows the old picture, so it is left out. The output's ending names its format. An output is written whole or
+not at all.
 
 Of a folder all photos are filled, also those in its subfolders. OUTPUT gets the same tree. A photo that fails is
 listed; the run continues. The same command goes on where a killed run stopped, and does no photo twice. Exit code:
@@ -73,7 +74,7 @@ def build_parser() -> ArgumentParser:
     usage = "cicm inpaint PHOTO --mask MASK -o OUTPUT [options]"
     parser = verb_parser("inpaint", DESCRIPTION, EXAMPLES, usage=usage)
     add = parser.add_argument
-    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture; or a folder")
+    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP, AVIF, a GIF of one picture; or a folder")
     add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write, never PHOTO; or a folder")
     add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
     add("--quiet", action="store_true", help="print errors and warnings only")
