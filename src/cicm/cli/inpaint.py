@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """Fill the holes of a photo, or of all photos in a folder. White in the mask means fill.
 
 The result keeps the photo's size, mode, depth, EXIF data, colour profile, resolution and alpha. In PNG, TIFF, BMP, GIF
-and lossless WebP the pixels outside the hole are unchanged. JPEG and lossy WebP compress every pixel again, JPEG with
-the photo's own settings; write a .png to keep the pixels exactly. An embedded preview is left out, because it shows the
-old picture. The ending of OUTPUT decides the format. OUTPUT is written completely or not at all.
+and lossless WebP the pixels outside the hole are unchanged. JPEG, lossy WebP, AVIF and HEIC compress every pixel again,
+JPEG with the photo's own settings; write a .png to keep the pixels exactly. An embedded preview is left out, because it
+shows the old picture. The ending of OUTPUT decides the format. OUTPUT is written completely or not at all.
 
 In a folder, the photos in subfolders are filled too, and OUTPUT gets the same subfolders. A photo that fails is listed;
 the run continues. If a run is interrupted, the same command continues it. Exit code: 0 all done, 1 some photos failed,
