@@ -23,7 +23,7 @@ import os
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -78,7 +78,7 @@ def from_plain(kind: type[T], plain: Any, where: str = "") -> T:
 
 def to_plain(config: Any) -> dict[str, Any]:
     """The inverse of `from_plain`, in the order of the fields, without those that are None; tuples become lists."""
-    return _without_none(msgspec.to_builtins(config))  # type: ignore[no-any-return]
+    return _without_none(asdict(config))  # type: ignore[no-any-return]  # msgspec's own leaves out what `convert` defaulted
 
 
 def flatten(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:

@@ -125,6 +125,10 @@ def test_the_command_lists_and_shows(capsys):
     assert [line.split()[0] for line in told.splitlines()] == recipe_names()
     assert main(["recipes", "show", "unet-scenes", "--set", "training.steps=3"]) == 0
     assert tomllib.loads(capsys.readouterr().out)["training"]["steps"] == 3
+    assert main(["recipes", "show", "unet-cicm-toy"]) == 0
+    shown = tomllib.loads(capsys.readouterr().out)
+    assert shown["model"]["memories"]["bottom"]["momentum"] == 0.5, "defaults are shown too"
+    assert set(shown["training"]) >= {"betas", "schedule", "seed"}
     assert main(["recipes", "show"]) == 2
     assert main(["recipes", "show", "unet-scene"]) == 2
     assert "did you mean 'unet-scenes'" in capsys.readouterr().err
