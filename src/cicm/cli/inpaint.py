@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 DESCRIPTION = """Fill the holes of a photo, or of a folder of photos. In a mask, of the photo's size, white means fill.
 
 The result has the photo's size, mode, depth, EXIF, colour profile, resolution and alpha. Outside the hole its pixels
-are the photo's bit for bit in PNG, TIFF, BMP, GIF and lossless WebP. JPEG and lossy WebP compress every pixel anew
-(JPEG with the photo's own settings): write .png to keep the known pixels exactly. An embedded preview shows the old
-picture, so it is left out. The output's ending names its format. An output is written whole or not at all.
+are the photo's bit for bit in PNG, TIFF, BMP, GIF and lossless WebP. JPEG, lossy WebP, AVIF and HEIC compress every
+pixel anew (JPEG with the photo's own settings): write .png to keep the known pixels exactly. An embedded
+preview shows the old picture, so it is left out. The output's ending names its format. An output is written whole or
+not at all.
 
 Of a folder all photos are filled, also those in its subfolders. OUTPUT gets the same tree. A photo that fails is
 listed; the run continues. The same command goes on where a killed run stopped, and does no photo twice. Exit code:
@@ -46,10 +47,10 @@ EXAMPLES = """examples:
   cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
 """
 
-SOURCES = ("mask", "masks", "mask_suffix", "mask_alpha", "mask_color", "boxes", "box", "polygon")
+_SOURCES = ("mask", "masks", "mask_suffix", "mask_alpha", "mask_color", "boxes", "box", "polygon")
 """Options that say where to fill: one of them is given; only boxes and polygons go together."""
 
-FOLDER_ONLY = {
+_FOLDER_ONLY = {
     "masks": None,
     "mask_suffix": None,
     "boxes": None,
@@ -73,7 +74,7 @@ def build_parser() -> ArgumentParser:
     usage = "cicm inpaint PHOTO --mask MASK -o OUTPUT [options]"
     parser = verb_parser("inpaint", DESCRIPTION, EXAMPLES, usage=usage)
     add = parser.add_argument
-    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture; or a folder")
+    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP, AVIF, a GIF of one picture; or a folder")
     add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write, never PHOTO; or a folder")
     add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
     add("--quiet", action="store_true", help="print errors and warnings only")
@@ -147,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
         if os.path.isdir(options.photo):
             from cicm.cli.inpaint_folder import inpaint_folder
 
-            return inpaint_folder(options, mask_source(options), inpainter_of)
+            return inpaint_folder(options, _mask_source(options), inpainter_of)
         return _inpaint(options)
 
 
@@ -169,7 +170,7 @@ def inpainter_of(options: Namespace) -> PictureInpainter:
     return Inpainter.from_pretrained(options.weights, device=options.device, album=options.album, settings=settings)
 
 
-def mask_source(options: Namespace) -> MaskSource:
+def _mask_source(options: Namespace) -> MaskSource:
     """What marks the photos of a folder, of the options; looks at no file."""
     from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
 
@@ -187,7 +188,7 @@ def mask_source(options: Namespace) -> MaskSource:
     return MaskBoxes(Path(options.boxes), **how) if options.boxes else MaskAlpha(**how)
 
 
-def marks_of(options: Namespace) -> Marks:
+def _marks_of(options: Namespace) -> Marks:
     """What marks a single photo, of the options."""
     from cicm.photos.marking import Marks
 
@@ -204,7 +205,7 @@ def marks_of(options: Namespace) -> Marks:
 
 
 def _check_source(options: Namespace) -> None:
-    words = {name: "--" + name.replace("_", "-") for name in SOURCES}
+    words = {name: "--" + name.replace("_", "-") for name in _SOURCES}
     given = [word for name, word in words.items() if options[name]]
     if len(given) != 1 and given != ["--box", "--polygon"]:
         came = f"got {' and '.join(given)}" if given else "got none"
@@ -215,7 +216,7 @@ def _check_source(options: Namespace) -> None:
 
 def _inpaint(options: Namespace) -> int:
     started = time.perf_counter()
-    for name, default in FOLDER_ONLY.items():
+    for name, default in _FOLDER_ONLY.items():
         if options[name] != default:
             there = "a file" if os.path.exists(options.photo) else "not there"
             raise InputError(
@@ -235,7 +236,7 @@ def _inpaint(options: Namespace) -> int:
     output = check_output(options.output, endings=ENDINGS, inputs=inputs, overwrite=options.overwrite)
     with libraries_silent() as stream, _warnings_as_lines(stream):
         photo = open_photo(options.photo)
-        pixels, hole = mark(photo.pixels, marks_of(options))
+        pixels, hole = mark(photo.pixels, _marks_of(options))
     fitted(pixels, ENDINGS[output.suffix.lower()])
 
     repaired, report = inpainter_of(options).fill_photo(photo.with_pixels(pixels), hole)

@@ -36,8 +36,8 @@ EXAMPLES = """examples:
   curl -F image=@photo.jpg -F mask=@mask.png http://127.0.0.1:8080/api/v1/inpaint -o repaired.jpg
 """
 
-NEEDS = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
-LEAST_TOKEN = 16
+_NEEDS = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
+_LEAST_TOKEN = 16
 
 
 def build_parser() -> ArgumentParser:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
         InputError: whatever the caller got wrong, a missing extra, a port that is taken.
     """
     options = parse(build_parser(), argv)
-    missing = [package for module, package in NEEDS.items() if find_spec(module) is None]
+    missing = [package for module, package in _NEEDS.items() if find_spec(module) is None]
     if missing:
         raise InputError(f"cicm serve needs {', '.join(missing)}; not installed. Run: pip install 'cicm[serve]'.")
     token = _token(options.token or os.environ.get("CICM_TOKEN"), options.host)
@@ -144,16 +144,16 @@ def told(host: str, port: int, token: str | None, model: str) -> list[str]:
     shown = f"[{shown}]" if ":" in shown else shown
     mark = f"#token={quote(token, safe='')}" if token else ""
     lines = [f"cicm serves http://{shown}:{port}/{mark}  ({model}; Ctrl+C ends it)"]
-    if not is_loopback(host):
+    if not _is_loopback(host):
         lines.append("Others in this network can use that link; the connection is not encrypted.")
     return lines
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Whether only this machine can reach it.
 
     Example:
-        >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
+        >>> [_is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
         [True, True, True, False, False]
     """
     if host == "localhost":
@@ -166,10 +166,10 @@ def is_loopback(host: str) -> bool:
 
 def _token(given: str | None, host: str) -> str | None:
     if given is None:
-        return None if is_loopback(host) else secrets.token_urlsafe(24)
-    if len(given) < LEAST_TOKEN or not given.isascii() or not given.isprintable() or " " in given:
+        return None if _is_loopback(host) else secrets.token_urlsafe(24)
+    if len(given) < _LEAST_TOKEN or not given.isascii() or not given.isprintable() or " " in given:
         raise InputError(
-            f"a token is {LEAST_TOKEN} or more ASCII characters without spaces; got {len(given)}. "
+            f"a token is {_LEAST_TOKEN} or more ASCII characters without spaces; got {len(given)}. "
             "Leave it out, and one is made."
         )
     return given

@@ -171,9 +171,10 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
 
     import torch
 
+    from cicm.tables.apart import train_apart
     from cicm.tables.page import page
     from cicm.tables.rendering import markdown
-    from cicm.tables.runner import default_device, run, train_apart
+    from cicm.tables.runner import default_device, run
 
     if options.threads:
         torch.set_num_threads(options.threads)

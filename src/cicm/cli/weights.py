@@ -11,6 +11,9 @@ from jsonargparse import ArgumentParser
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 from cicm.metrics.published import PUBLISHED, PublishedFile, cache_folder, check, fetch, find, folders, published
+from cicm.terminal import Progress
+
+_MB = 1_000_000
 
 DESCRIPTION = """\
 List the files of published weights that metrics and training terms need: what for, under which licence, whether they
@@ -81,21 +84,12 @@ def _list(verify: bool) -> int:
 
 
 def _fetch(name: str, folder: str | None, overwrite: bool) -> int:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     file = published(name)
     target = cache_folder() if folder is None else Path(folder)
     if file.url is None or ((target / file.filename).exists() and not overwrite):
         return _say(fetch(file, target), file)  # nothing to download: no bar
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
-        task = bar.add_task(file.filename, total=file.num_bytes)
-        at = fetch(
-            file,
-            target,
-            overwrite=overwrite,
-            progress=lambda received, total: bar.update(task, completed=received, total=total),
-        )
+    with Progress(file.num_bytes // _MB, f"MB of {file.filename}") as bar:
+        at = fetch(file, target, overwrite=overwrite, progress=lambda received, _: bar.update(received // _MB))
     return _say(at, file)
 
 
@@ -105,4 +99,4 @@ def _say(at: Path, file: PublishedFile) -> int:
 
 
 def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.0f} kB"
+    return f"{num_bytes / _MB:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.0f} kB"

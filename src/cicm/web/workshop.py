@@ -37,7 +37,7 @@ DESK = 3
 """Photos that are decoded at a time: one in each of decoding, the network, encoding."""
 
 
-class Gone(Exception):
+class _Gone(Exception):
     """Nobody waits for this repair any more."""
 
 
@@ -192,7 +192,7 @@ class Workshop:
     def _look(self, *_: Any) -> None:
         """Called before each layer."""
         if self._current is not None and self._current.is_set():
-            raise Gone
+            raise _Gone
 
     def _closed(self, photo: Photo, report: Report, format_: str | None) -> Repaired:
         data, notes = encode_photo(photo, format_)
