@@ -44,7 +44,6 @@ def parser() -> ArgumentParser:
         "-o",
         "--output",
         type=str,
-        required=True,
         metavar="OUTPUT",
         help="a .safetensors file; with --to original a .pth file, or a folder for the parts of jpgnet",
     )
@@ -77,9 +76,12 @@ def main(argv: Sequence[str]) -> int:
     back = options.to == "original"
     parts = _pairs("--part", options.part)
     if back and (parts or options.option):
-        raise InputError("--part and --option belong to the way here, not to --to original.")
+        raise InputError("--part and --option can't be used with --to original. Leave them out.")
     if not options.files and not parts:
         raise InputError("convert takes a file: cicm convert NETWORK FILE -o OUTPUT. See cicm convert --help.")
+    if options.output is None:
+        example = f"{options.network}.pth" if back else f"{options.network}.safetensors"
+        raise InputError(f"convert needs the file to write: add -o {example}, or another name.")
     if back and len(options.files) != 1:
         raise InputError(f"--to original takes one weights file; got {len(options.files)}.")
 

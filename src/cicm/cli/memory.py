@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
 
     from cicm.assembly import load_weights
     from cicm.files import check_output, write_atomic
-    from cicm.memory.inspection import look_inside, picture, stacked
+    from cicm.memory.drawing import picture, stacked
+    from cicm.memory.inspection import look_inside
 
     output = Path(options.output) if options.output else None
     if output:
