@@ -550,11 +550,12 @@ def test_the_verb_says_what_it_did(states: dict, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["rfr"], "output"),
+        (["rfr"], "convert takes a file"),
+        (["rfr", "a.pth"], "needs the file to write: add -o rfr.safetensors"),
         (["rfr", "-o", "x.safetensors"], "convert takes a file"),
         (["rfr", "a", "-o", "x.safetensors", "--to", "there"], "there"),
         (["rfr", "a", "b", "--to", "original", "-o", "x.pth"], "takes one weights file; got 2"),
-        (["rfr", "a", "--to", "original", "--part", "filter=b", "-o", "x.pth"], "belong to the way here"),
+        (["rfr", "a", "--to", "original", "--part", "filter=b", "-o", "x.pth"], "can't be used with --to original"),
         (["rfr", "a", "--part", "filter", "-o", "x.safetensors"], "--part takes NAME=VALUE; got 'filter'"),
         (["rfr", "a", "--option", "a=1", "--option", "a=2", "-o", "x.safetensors"], "names 'a' twice"),
         (["rfx", "a", "-o", "x.safetensors"], "unknown network 'rfx'"),

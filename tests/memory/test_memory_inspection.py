@@ -10,7 +10,8 @@ import torch
 
 from cicm.conventions import InputError
 from cicm.memory import ContextMemory, MemoryConfig, create
-from cicm.memory.inspection import BLUE, RED, look_inside, picture, stacked
+from cicm.memory.drawing import BLUE, RED, picture, stacked
+from cicm.memory.inspection import look_inside
 
 
 def crafted() -> ContextMemory:

@@ -25,7 +25,7 @@ from cicm.plain import from_plain
 
 FORMAT = "cicm-album-1"
 MAX_BYTES = 2**30
-STATE = ("anchors", "contexts", "mass")
+_STATE = ("anchors", "contexts", "mass")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Page:
 
     def tensors(self) -> dict[str, Tensor]:
         """By the names that they have in a `ContextMemory`."""
-        return dict(zip(STATE, (self.state.anchors, self.state.contexts, self.state.weight()), strict=True))
+        return dict(zip(_STATE, (self.state.anchors, self.state.contexts, self.state.weight()), strict=True))
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,12 @@ def load_album(path: str | os.PathLike) -> Album:
 
 
 def _pages(tensors: dict[str, Tensor], configs: Mapping[str, MemoryConfig]) -> dict[str, Page]:
-    wanted = {f"{site}/{name}" for site in configs for name in STATE}
+    wanted = {f"{site}/{name}" for site in configs for name in _STATE}
     if not configs or set(tensors) != wanted:
         raise ValueError(f"it holds {len(tensors)} tensors, expected {len(wanted)}")
     pages = {}
     for site, config in configs.items():
-        own = {name: tensors[f"{site}/{name}"] for name in STATE}
+        own = {name: tensors[f"{site}/{name}"] for name in _STATE}
         channels = own["anchors"].shape[-1] if own["anchors"].ndim == 2 else 0
         sizes: dict[str, tuple[int, ...]] = {
             "anchors": (config.sets, channels),
@@ -205,7 +205,7 @@ def _pages(tensors: dict[str, Tensor], configs: Mapping[str, MemoryConfig]) -> d
                 raise ValueError(f"{site}/{name} holds values that are not finite")
         if not KINDS[config.kind].writes or bool((own["mass"] < 0).any()) or not bool(own["mass"].sum() > 0):
             raise ValueError(f"{site} holds nothing")
-        pages[site] = Page(config, MemoryState(*(own[name] for name in STATE)))
+        pages[site] = Page(config, MemoryState(*(own[name] for name in _STATE)))
     return pages
 
 

@@ -23,11 +23,11 @@ from cicm.files import check_readable, digest_of
 
 State = dict[str, Tensor]
 
-CONTAINERS = ("generator", "state_dict", "model")
+_CONTAINERS = ("generator", "state_dict", "model")
 """Under which keys a checkpoint keeps the network; the first that is there counts."""
-COUNTERS = ("n_iter", "iteration")
-MAX_TENSORS = 100_000
-MAX_NAME = 300
+_COUNTERS = ("n_iter", "iteration")
+_MAX_TENSORS = 100_000
+_MAX_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
     with file.open("rb") as stream:
         pickled = stream.read(2) in PICKLES
         stream.seek(0)
+        if not pickled and file.suffix != ".safetensors":
+            raise InputError(
+                f"{file} is no checkpoint: expected a .pth file that torch.save wrote, or a .safetensors file. "
+                "Check the path, or get the file again."
+            )
         found = _unpickled(file, stream) if pickled else _tensors_of(file)
     state, iteration, notes = _unwrapped(file, found)
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
@@ -97,8 +102,8 @@ def _unpickled(file: Path, stream: Any) -> Any:
             f"{f' ({told})' if told else ''}, which could run code. Save its state dict alone where you trust it."
         ) from error
     except Exception as error:  # damage inside a pickle can raise anything, also struct.error or an assertion
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{file} is damaged, or no checkpoint of torch: {reason} Get it again.") from error
+        reason = next(iter(str(error).splitlines()), "").split(". ")[0].rstrip(".") or type(error).__name__
+        raise InputError(f"{file} is damaged, or no checkpoint of torch: {reason}. Get it again.") from error
 
 
 def _tensors_of(file: Path) -> State:
@@ -118,20 +123,20 @@ def _unwrapped(file: Path, found: Any) -> tuple[State, int | None, tuple[str, ..
     notes = []
     iteration = None
     if isinstance(found, Mapping) and not _is_state(found):
-        counters = [found[key] for key in COUNTERS if type(found.get(key)) is int]
+        counters = [found[key] for key in _COUNTERS if type(found.get(key)) is int]
         iteration = counters[0] if counters and 0 <= counters[0] < 2**53 else None
-        key = next((key for key in CONTAINERS if isinstance(found.get(key), Mapping)), None)
+        key = next((key for key in _CONTAINERS if isinstance(found.get(key), Mapping)), None)
         if key is None:
             raise InputError(_no_network(file, found))
-        others = [str(other)[:MAX_NAME] for other in found if other != key and other not in COUNTERS]
+        others = [str(other)[:_MAX_NAME] for other in found if other != key and other not in _COUNTERS]
         left = f"; left out: {', '.join(map(_shown, others))}" if others else ""
         notes.append(f"took the entry {key!r}{left}")
         found = found[key]
     if not isinstance(found, Mapping) or not _is_state(found):
         raise InputError(_no_network(file, found))
-    if len(found) > MAX_TENSORS or any(len(name) > MAX_NAME or not name.isprintable() for name in found):
+    if len(found) > _MAX_TENSORS or any(len(name) > _MAX_NAME or not name.isprintable() for name in found):
         raise InputError(
-            f"{file} holds names that no network has (more than {MAX_TENSORS}, longer than {MAX_NAME}, or unprintable)."
+            f"{file} holds names that no network has: over {_MAX_TENSORS}, longer than {_MAX_NAME}, or unprintable."
         )
     for name, tensor in found.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
@@ -155,7 +160,7 @@ def _no_network(file: Path, found: Any) -> str:
         return f"{file} holds only the state of an optimizer; expected the file of the network."
     told = f"a dict of {', '.join(map(_shown, keys[:8])) or 'nothing'}" if isinstance(found, Mapping) else ""
     return (
-        f"{file} holds no network: expected names and tensors, or a dict with one of {', '.join(CONTAINERS)}; "
+        f"{file} holds no network: expected names and tensors, or a dict with one of {', '.join(_CONTAINERS)}; "
         f"got {told or type(found).__name__}."
     )
 

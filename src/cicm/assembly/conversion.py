@@ -29,8 +29,8 @@ from cicm.files import check_output
 from cicm.networks import InpaintingNetwork, maker
 from cicm.networks.originals import Misfit, compare_shapes, origin, original_code, original_shapes, recognise
 
-MARGIN_BYTES = 2**26
-WIDTHS = (64, 32, 16, 8, 4)
+_MARGIN_BYTES = 2**26
+_WIDTHS = (64, 32, 16, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,18 @@ def convert(
     if idle:
         notes.append(f"left out, as the options say: {', '.join(idle)}")
         held = {part: one for part, one in held.items() if part not in idle}
-    config = ModelConfig(network, options_of(made))
+    config = ModelConfig(network, _options_of(made))
     card = _card(network, held)
     save_weights(target, MemoryInpainter(made), config, card, overwrite=overwrite)
     return Conversion((target,), config, tuple(notes), card)
 
 
-def options_of(network: InpaintingNetwork) -> dict[str, Any]:
+def _options_of(network: InpaintingNetwork) -> dict[str, Any]:
     """The options that a network was made with, where they are not the defaults; `width` always.
 
     Example:
         >>> from cicm.networks import create
-        >>> options_of(create("unet", width=8, start="smooth"))
+        >>> _options_of(create("unet", width=8, start="smooth"))
         {'width': 8, 'start': 'smooth'}
     """
     known = inspect.signature(type(network)).parameters
@@ -177,7 +177,7 @@ def _network(
     """The network that the files make, the tensors that were not kept bit for bit, the parts that it does not use."""
     tensors = [tensor for one in held.values() for tensor in one.state.values()]
     try:
-        with _Allowance(MARGIN_BYTES + 4 * sum(4 * tensor.numel() for tensor in tensors)):
+        with _Allowance(_MARGIN_BYTES + 4 * sum(4 * tensor.numel() for tensor in tensors)):
             made = module.from_original(_given({part: one.state for part, one in held.items()}), **options).eval()
     except (LookupError, *UNUSABLE) as error:  # InputError is a ValueError
         raise InputError(_what_is_wrong(network, held, error, options)) from error
@@ -213,7 +213,7 @@ def _what_is_wrong(network: str, held: Mapping[str, Checkpoint], error: Exceptio
     flat = {f"{part}.{n}" if part else n: t for part, one in held.items() for n, t in one.state.items()}
     fits = [error.fit] if isinstance(error, Misfit) else []
     sized = fits and 2 * len(fits[0].misshapen) < len(flat)
-    for width in () if sized else WIDTHS:  # the tensor that tells the width is lacking: the nearest of these
+    for width in () if sized else _WIDTHS:  # the tensor that tells the width is lacking: the nearest of these
         with suppress(TypeError, ValueError):
             shapes = original_shapes(network, **{**options, "width": width})
             expected = {

@@ -16,7 +16,7 @@ from cicm.conventions import InputError
 from cicm.files import atomic, check_output
 from cicm.networks.originals import convertible, original_code
 
-PUBLISHED: dict[tuple[str, str], tuple[str, str | None]] = {
+_PUBLISHED: dict[tuple[str, str], tuple[str, str | None]] = {
     ("rfr", ""): ("", "n_iter"),
     ("misf", ""): ("", "iteration"),
     ("jpgnet", "generator"): ("generator.pth", "iteration"),
@@ -54,7 +54,7 @@ def restore(
         notes.append(f"the memory at {' and '.join(sites)} was left out: the original has none")
     written: dict[Path, Any] = {}
     for part, state in parts.items():
-        name, counter = PUBLISHED.get((network, part), (f"{part}.pth", None))
+        name, counter = _PUBLISHED.get((network, part), (f"{part}.pth", None))
         written[target / name if folder else target] = {counter: 0, "generator": state} if counter else state
     if folder:
         _write_folder(target, written)

@@ -135,7 +135,7 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
     if header.get("format") != FORMAT:
         raise InputError(
             f"{file} is safetensors but not a cicm model (expected format {FORMAT!r} in its header, "
-            f"got {header.get('format')!r}). Weights of other projects need converting first."
+            f"got {header.get('format')!r}). Published weights become a cicm model with cicm convert."
         )
     try:
         config = ModelConfig.from_dict(json.loads(header["config"]))

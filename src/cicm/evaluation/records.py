@@ -19,7 +19,7 @@ from cicm.plain import dump_json, from_plain, read_json
 FORMAT = "cicm-evaluation-1"
 _MOST_JSON_BYTES = 16 * 2**20
 _MOST_CSV_BYTES = 256 * 2**20  # 10,000 photos x 3 bands x 10 methods need about 40 MB
-KEYS = ("method", "group", "band", "image", "mask", "missing")
+_KEYS = ("method", "group", "band", "image", "mask", "missing")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Evaluation:
         written = [path]
         if self.images:
             table = check_output(images_path(path), overwrite=overwrite, what="table of images")
-            text = images_to_csv(self.images)
+            text = _to_csv(self.images)
             content["images"] = {"file": table.name, "sha256": digest_of(text.encode())}
             write_atomic(table, text)
             written.append(table)
@@ -202,7 +202,7 @@ class Evaluation:
         data = read_bounded(table, _MOST_CSV_BYTES, "table of images")
         if digest_of(data) != file.images.sha256:
             raise InputError(f"{table} is not the table that was written with {path.name}; score again with -o.")
-        return cls(records, images_from_csv(data.decode(), table))
+        return cls(records, _from_csv(data.decode(), table))
 
     @classmethod
     def join(cls, evaluations: Iterable[Evaluation]) -> Evaluation:
@@ -226,34 +226,36 @@ def images_path(path: Path) -> Path:
     return path.with_name(path.stem + ".images.csv")
 
 
-def images_to_csv(images: Sequence[ImageScores]) -> str:
+def _to_csv(images: Sequence[ImageScores]) -> str:
     """One row per filled photo, the metrics as columns; nine digits bring back a float32 exactly."""
     metrics = list(dict.fromkeys(name for row in images for name in row.scores))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*KEYS, *metrics])
+    writer.writerow([*_KEYS, *metrics])
     for row in images:
         numbers = [format(row.scores[name], ".9g") if name in row.scores else "" for name in metrics]
         writer.writerow([row.method, row.group, row.band, row.image, row.mask, format(row.missing, ".9g"), *numbers])
     return text.getvalue()
 
 
-def images_from_csv(text: str, path: Path) -> tuple[ImageScores, ...]:
-    """The inverse of `images_to_csv`.
+def _from_csv(text: str, path: Path) -> tuple[ImageScores, ...]:
+    """The inverse of `_to_csv`.
 
     Raises:
         InputError: another header, or a cell that is not a finite number.
     """
     rows = list(csv.reader(io.StringIO(text)))
-    if not rows or tuple(rows[0][: len(KEYS)]) != KEYS:
-        raise InputError(f"{path} must begin with the columns {', '.join(KEYS)}; got {rows[0] if rows else 'nothing'}.")
-    metrics = rows[0][len(KEYS) :]
+    if not rows or tuple(rows[0][: len(_KEYS)]) != _KEYS:
+        raise InputError(
+            f"{path} must begin with the columns {', '.join(_KEYS)}; got {rows[0] if rows else 'nothing'}."
+        )
+    metrics = rows[0][len(_KEYS) :]
     found = []
     for line, row in enumerate(rows[1:], start=2):
         try:
             if len(row) != len(rows[0]):
                 raise ValueError(f"{len(row)} cells, not {len(rows[0])}")
-            numbers = [float(cell) if cell else None for cell in row[len(KEYS) - 1 :]]
+            numbers = [float(cell) if cell else None for cell in row[len(_KEYS) - 1 :]]
             if any(number is not None and not math.isfinite(number) for number in numbers) or numbers[0] is None:
                 raise ValueError("a number that is not finite")
         except ValueError as error:
