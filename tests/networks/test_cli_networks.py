@@ -50,8 +50,8 @@ def test_help_says_whose_terms_hold_for_what(capsys: pytest.CaptureFixture) -> N
     with pytest.raises(SystemExit):
         run(capsys, "--help")
     told = " ".join(capsys.readouterr().out.split())
-    assert "The code here is written anew from facts about it and is Apache-2.0" in told
-    assert "weights that others released keep the terms they were released on" in told
+    assert "The code here was written anew and is under Apache-2.0" in told
+    assert "Weights released by others keep their own terms" in told
 
 
 @pytest.mark.parametrize("words", [["--json"], ["unet"], ["--nothing"]])

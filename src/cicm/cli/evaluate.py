@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _GRID_PHOTOS = 3
 """Photos of each size in a grid of pictures."""
 
-DESCRIPTION = """Score what fills holes: PSNR, SSIM, L1, perceptual and Fréchet distances, per band of missing share.
+DESCRIPTION = """Score methods that fill holes with PSNR, SSIM, L1, perceptual and Fréchet distances, by missing share.
 
-METHOD is one of: telea, navier-stokes (both also with a radius, telea:3), biharmonic, mean; default (the weights that
-come with the package) or a weights file; a folder of results made elsewhere, named BAND/PHOTO.png or PHOTO_BAND.png.
-Several are scored on the same holes. LABEL=METHOD names a row of the table. Models run on a CUDA GPU if there is one.
-Files of records (FILE.json) in place of methods are printed as one table.
+METHOD is one of: telea, navier-stokes (both also with a radius, telea:3), biharmonic, mean; default (the included
+weights); a weights file; a folder of results from another program, named BAND/PHOTO.png or PHOTO_BAND.png. All methods
+are scored on the same holes. LABEL=METHOD names a row of the table. Models run on a CUDA GPU if there is one.
+Stored scores (FILE.json) instead of methods are printed as one table.
 
-The table is drawn on a terminal. In a pipe or a file it is Markdown.
+In a pipe or a file the table is Markdown.
 """
 
 EXAMPLES = """examples:
@@ -52,52 +52,58 @@ def build_parser() -> ArgumentParser:
         "evaluate", DESCRIPTION, EXAMPLES, usage="cicm evaluate METHOD [METHOD ...] --images DIR --masks DIR [options]"
     )
     add = parser.add_argument
-    add("methods", nargs="*", type=str, default=[], metavar="METHOD", help="what to score, see above")
-    add("--images", type=str, metavar="DIR", help="folder of photos, searched through, or see --layout")
+    add("methods", nargs="*", type=str, default=[], metavar="METHOD", help="what to score; see above")
+    add("--images", type=str, metavar="DIR", help="folder of photos, with its subfolders; or see --layout")
     add(
         "--layout",
         type=str,
         metavar="NAME[:SPLIT]",
-        help="the photos lie as in this data set (cicm data list); split test unless named",
+        help="layout (cicm data list) and split (default: test)",
     )
-    add("--masks", type=str, metavar="DIR", help="folder of mask files, white = hole; without it holes are painted")
+    add("--masks", type=str, metavar="DIR", help="folder of masks, white = hole (default: painted holes)")
     add(
         "--mask-polarity",
         type=Literal["white", "black", "measured"],
         default="white",
-        help="colour that is the hole; measured: by the masks' areas",
+        help="colour of the hole; measured: by the areas",
     )
-    add("--pairs", type=str, metavar="CSV", help="fixed list of photo, mask, band and size; without it one is made")
-    add("--save-pairs", type=str, metavar="CSV", help="write the list that is made")
+    add("--pairs", type=str, metavar="CSV", help="fixed list of photo, mask, band and size (default: a new one)")
+    add("--save-pairs", type=str, metavar="CSV", help="write the new list")
     add(
         "--size",
         type=str,
         default="256",
         metavar="N[,N]",
-        help="a list that is made scores photos at NxN pixels; of several sizes, each photo at the first that fits",
+        help="photo size in a new list; of several, the first that fits",
     )
     add(
         "--fit",
         type=Literal["crop", "reduce"],
         default="crop",
-        help="larger photos: cut out the centre, or reduce them first",
+        help="larger photos: cut out the centre, or reduce first",
     )
     add("--bands", nargs="+", type=str, metavar="BAND", help=f"some of {', '.join(BANDS)}; default all")
-    add("--limit", type=int, metavar="N", help="at most N photos of each size, evenly spread over the list")
-    add("--metrics", nargs="+", type=str, metavar="NAME", help="default all; those without weights say what they need")
+    add("--limit", type=int, metavar="N", help="at most N photos of each size, evenly spaced in the list")
+    add(
+        "--metrics",
+        nargs="+",
+        type=str,
+        metavar="NAME",
+        help="default: all; metrics without weights say what they need",
+    )
     add(
         "--protocol",
         type=str,
         default=DEFAULT,
         metavar="NAME",
-        help=f"whose definitions of the metrics: {', '.join(PRESETS)}",
+        help=f"use the metrics' definitions of: {', '.join(PRESETS)}",
     )
-    add("--raw", action="store_true", help="score a model's or folder's own pixels around the hole too")
-    add("-o", "--output", type=str, metavar="JSON", help="write the records, and beside them a CSV of each image")
+    add("--raw", action="store_true", help="also score a method's own pixels outside the hole")
+    add("-o", "--output", type=str, metavar="JSON", help="write the records, and beside them a CSV with each image")
     add("--grid", type=str, metavar="PNG", help=f"write pictures of {_GRID_PHOTOS} photos of each size, by each method")
-    add("--overwrite", action="store_true", help="replace output files that are there")
+    add("--overwrite", action="store_true", help="replace output files that exist")
     add("--explain", action="store_true", help="print the protocol, and 95 %% bootstrap intervals behind the means")
-    add("--compare", nargs=2, type=str, metavar=("A", "B"), help="FILE.json[:METHOD] twice; several seeds with commas")
+    add("--compare", nargs=2, type=str, metavar=("A", "B"), help="two FILE.json[:METHOD]; join seeds with commas")
     return parser
 
 

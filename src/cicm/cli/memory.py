@@ -17,13 +17,13 @@ from cicm.conventions import InputError
 if TYPE_CHECKING:
     from cicm.memory.inspection import Inspection
 
-DESCRIPTION = """Look into the memories of a model: which sets and contexts are used, how long their vectors are, how
-alike they are. A set or a context starves when it holds less than a hundredth of an even share.
+DESCRIPTION = """Describe the memories of a model: which sets and contexts are used, how long their vectors are, and how
+similar they are. A set or context is starving if it has less than a hundredth of an equal share.
 """
 
 EXAMPLE = """\
 examples:
-  cicm memory                                    the weights that come with the package
+  cicm memory                                    the included weights
   cicm memory model.safetensors -o memory.png    and a picture
   cicm memory model.safetensors --json           the numbers, for programs
 """
@@ -32,9 +32,9 @@ examples:
 def parser() -> ArgumentParser:
     """The verb's options."""
     made = verb_parser("memory", DESCRIPTION, EXAMPLE)
-    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help="a .safetensors file (default: ours)")
-    made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories, one below the other")
-    made.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")
+    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help="a weights file (default: included)")
+    made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories")
+    made.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     made.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return made
 

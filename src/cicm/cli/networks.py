@@ -16,18 +16,17 @@ if TYPE_CHECKING:
 SIDE = 256
 COLUMNS = ("network", "parameters", f"multiply-adds at {SIDE}x{SIDE}", "sites", "image sizes", "paper", "original code")
 
-DESCRIPTION = """List the networks. A site is a place that a memory can have: its name, channels and stride (pixels of
-the image per cell). Counted with each network's default options; what the original has and never uses counts too.
+DESCRIPTION = """List the networks. A site is a place for a memory: its name, channels and stride (pixels per cell).
+Parameters are counted with default options; they include those that the original has and never uses.
 
-Original code: where the network was published, the revision that was looked at, and its licence. The code here is
-written anew from facts about it and is Apache-2.0; weights that others released keep the terms they were released on
-(cicm convert takes them in).
+Original code: where the network was published, which revision was studied, and its licence. The code here was written
+anew and is under Apache-2.0. Weights released by others keep their own terms (cicm convert imports them).
 """
 
 EXAMPLE = """\
 examples:
   cicm networks                a table
-  cicm networks --markdown     for a page of documentation
+  cicm networks --markdown     the same table in Markdown
 """
 
 

@@ -13,12 +13,12 @@ from jsonargparse import ArgumentParser, Namespace
 from cicm.cli.parsing import parse, verb_parser
 from cicm.files import check_readable
 
-DESCRIPTION = """Fill the memory of a model from a folder of photos, without training, and write it as an album. With
-cicm inpaint --album ALBUM, repairs read from these photos rather than from those the model was trained on.
+DESCRIPTION = """Fill the memory of a model from a folder of photos, without training, and write it as a file, an album.
+With cicm inpaint --album ALBUM a repair then reads from this memory instead of the model's own.
 
-What to expect: with the weights that ship, no album that we measured changed a repair so that one could see it
-(results/album.md has the numbers). An album belongs to the weights that it was made with, holds no picture and no name
-of a file, and needs no copy of the photos afterwards.
+What to expect: with the included weights, no album that we measured changed a repair visibly (numbers are in
+results/album.md). An album can only be used with the weights that it was made with. It contains no pictures and no file
+names; the photos are not needed afterwards.
 """
 
 EXAMPLES = """examples:
@@ -40,11 +40,11 @@ def parser() -> ArgumentParser:
     add("photos", type=str, metavar="PHOTOS", help="a folder of complete photos, or one photo")
     add("-o", "--output", type=str, required=True, metavar="ALBUM", help="the .safetensors file to write")
     add("--overwrite", action="store_true", help="replace ALBUM if it exists")
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm (default: the weights that ship)")
-    add("--extend", action="store_true", help="add to the model's own memory rather than begin an empty one")
-    add("--album", type=str, metavar="FILE", help="add to this album")
-    add("--sets", type=int, metavar="L", help="sets of a new memory (default: as many as the model has)")
-    add("--contexts", type=int, metavar="K", help="contexts in each set (default: as many as the model has)")
+    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm (default: included)")
+    add("--extend", action="store_true", help="start from the model's own memory instead of an empty one")
+    add("--album", type=str, metavar="FILE", help="start from this album")
+    add("--sets", type=int, metavar="L", help="number of sets in a new memory (default: as in the model)")
+    add("--contexts", type=int, metavar="K", help="contexts in each set (default: as in the model)")
     return made
 
 

@@ -20,12 +20,12 @@ from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 from cicm.web.limits import Limits
 
-DESCRIPTION = """Serve a page to repair photos in a browser, and a REST interface for programs.
+DESCRIPTION = """Serve a web page to repair photos in a browser, and a REST interface for programs.
 
-Photos are held in memory only while they are worked on; nothing is stored and nothing is asked of another machine. The
-server listens to this machine alone. With another --host everyone in reach could use it, so that a token is asked for:
-the printed link carries it. The connection is not encrypted; across an open network put a TLS proxy before it, or
-forward the port with ssh.
+Photos are held in RAM only while they are worked on. Nothing is stored, and no other machine is contacted. By default
+only this machine can reach the server. With another --host other machines can reach it too; the server then asks for a
+token, and the printed link contains it. The connection is not encrypted. In a network you do not trust, use a proxy
+with TLS, or forward the port with ssh.
 """
 
 EXAMPLES = """examples:
@@ -43,22 +43,20 @@ _LEAST_TOKEN = 16
 def build_parser() -> ArgumentParser:
     parser = verb_parser("serve", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
-    add("--host", type=str, default="127.0.0.1", help="address to listen to; 0.0.0.0 is every network (needs a token)")
-    add("--port", type=int, default=8080, help="0 takes a free one")
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
+    add("--host", type=str, default="127.0.0.1", help="address to listen on; 0.0.0.0 is every network")
+    add("--port", type=int, default=8080, help="port; 0 chooses a free one")
+    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: the included weights")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
     add = parser.add_argument_group("who may use it").add_argument
-    add("--token", type=str, metavar="TEXT", help="what the interface asks for; better in the variable CICM_TOKEN")
-    add("--host-name", action="append", default=[], metavar="NAME", help="a name it is called by, beside localhost")
+    add("--token", type=str, metavar="TEXT", help="the token; safer in the variable CICM_TOKEN")
+    add("--host-name", action="append", default=[], metavar="NAME", help="another name of this machine; repeatable")
 
     add = parser.add_argument_group("limits").add_argument
     default = Limits()
-    add("--max-pixels", type=int, default=default.max_pixels, metavar="N", help="of one picture")
-    add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="of one upload")
-    add(
-        "--timeout", type=float, default=default.timeout, metavar="SECONDS", help="for one request, its upload included"
-    )
+    add("--max-pixels", type=int, default=default.max_pixels, metavar="N", help="most pixels of one picture")
+    add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="bytes of one upload")
+    add("--timeout", type=float, default=default.timeout, metavar="SECONDS", help="for one request, with its upload")
     return parser
 
 

@@ -16,17 +16,17 @@ from cicm.terminal import Progress
 _MB = 1_000_000
 
 DESCRIPTION = """\
-List the files of published weights that metrics and training terms need: what for, under which licence, whether they
-are on this machine. They are looked for in the folder that CICM_WEIGHTS names, in the cache, in the package. A file is
-used only if its SHA-256 is the published one; without it the user of it says so, nothing ever runs on random weights.
+List the published weights that some metrics and training losses need: their purpose, licence, and whether this machine
+has them. cicm looks in the folder named by the variable CICM_WEIGHTS, in the cache and in the package. A file is used
+only if its SHA-256 is the published one. If a file is missing, the metric says so; random weights are never used.
 """
 
 EXAMPLES = """\
 examples:
   cicm weights                             the list
-  cicm weights --verify                    the list, after reading every file and comparing its checksum
+  cicm weights --verify                    the list, with all checksums compared
   cicm weights fetch vgg16                 download one file into the cache
-  cicm weights fetch vgg16 --to DIR        into a folder of yours; name that in CICM_WEIGHTS
+  cicm weights fetch vgg16 --to DIR        into this folder; name it in CICM_WEIGHTS
 """
 
 
@@ -35,9 +35,9 @@ def parser() -> ArgumentParser:
     made = verb_parser("weights", DESCRIPTION, EXAMPLES, usage="cicm weights [list | fetch NAME] [options]")
     made.add_argument("action", type=str, nargs="?", choices=["list", "fetch"], default="list", help="list or fetch")
     made.add_argument("name", type=str, nargs="?", help="for fetch: a name from the list")
-    made.add_argument("--verify", action="store_true", help="for list: read every file, compare its checksum")
-    made.add_argument("--to", type=str, metavar="DIR", help="for fetch: the folder; without it the cache")
-    made.add_argument("--overwrite", action="store_true", help="for fetch: replace a damaged file of that name")
+    made.add_argument("--verify", action="store_true", help="for list: compare the checksum of every file")
+    made.add_argument("--to", type=str, metavar="DIR", help="for fetch: the folder to write to (default: the cache)")
+    made.add_argument("--overwrite", action="store_true", help="for fetch: replace a damaged file")
     return made
 
 
