@@ -108,3 +108,24 @@ def test_look_shows_the_fill_of_one_piece(place: Path) -> None:
     in_one = Inpainter(inpainter.model, device="cpu", strategy="resize")
     assert np.array_equal(found.repaired, in_one(pixels(place / "photos" / "a.png"), mask_file))
     assert found.report.box == in_one.plan(pixels(mask_file) > 127).box
+
+
+def test_a_photo_given_as_mask_is_told_by_every_door(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    httpx = pytest.importorskip("httpx", reason="httpx is in the extra `dev`")
+    image_file = place / "photos" / "a.png"
+    for name in ("photos", "wrong"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(photo(700, 560, seed=1))
+    common = ["--weights", str(place / "small.safetensors"), "--device", "cpu"]
+    words = "is not black and white"
+    assert main(["inpaint", str(image_file), "--mask", str(image_file), "-o", str(tmp_path / "o.png"), *common]) == 0
+    assert words in capsys.readouterr().err
+    folders = [str(tmp_path / "photos"), "--masks", str(tmp_path / "wrong"), "-o", str(tmp_path / "out")]
+    assert main(["inpaint", *folders, *common]) == 0
+    assert words in capsys.readouterr().err
+    guard = create_app(Inpainter.from_pretrained(place / "small.safetensors", device="cpu"))
+    with serving(guard) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        answer = Served(url, guard, client).inpaint(image_file.read_bytes(), image_file.read_bytes())
+    assert words in answer.headers["Cicm-Notes"]

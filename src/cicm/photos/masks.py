@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from cicm.conventions import InputError, Notice
+from cicm.conventions import InputError, Notice, give_notice
 from cicm.files import reason_of
 
 _THRESHOLD = 128
@@ -126,10 +125,9 @@ def _white(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         values = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
     grey = float(((values > 31) & (values < 224) & opaque).mean())
     if grey > _MOST_GREY:
-        warnings.warn(
+        give_notice(
             f"{name} is not black and white: {grey:.0%} of its pixels are grey or coloured. "
             "Check that it is a mask and not a photo.",
             MaskWarning,
-            stacklevel=3,
         )
     return values >= _THRESHOLD, opaque
