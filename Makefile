@@ -19,8 +19,8 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 check: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs/site
+	$(BIN)/ruff format --check src tests benchmarks examples docs/site
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cicm.evaluation import provenance
+from cicm.machine import commit
 
 NAMES = ("big", "doors", "folder", "memory", "networks", "training")
 
@@ -19,7 +20,7 @@ NAMES = ("big", "doors", "folder", "memory", "networks", "training")
 def conditions() -> dict[str, object]:
     """Where the numbers were measured."""
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    return {"hardware": provenance.hardware(where), "commit": provenance.commit(__file__), **provenance.software()}
+    return {"hardware": provenance.hardware(where), "commit": commit(__file__), **provenance.software()}
 
 
 def main() -> None:

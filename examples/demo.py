@@ -25,7 +25,8 @@ def main() -> None:
 
     from cicm import Inpainter
     from cicm.data import to_hole
-    from cicm.evaluation.methods import method_from, to_array, to_tensor
+    from cicm.evaluation.classical import to_array, to_tensor
+    from cicm.evaluation.methods import method_from
     from cicm.metrics import to_8bit
     from cicm.metrics.psnr import psnr
 

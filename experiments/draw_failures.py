@@ -19,7 +19,7 @@ from PIL import Image
 from cicm.assembly import load_weights
 from cicm.data import PairedPhotos
 from cicm.data.pair_lists import Pair
-from cicm.evaluation.methods import to_array
+from cicm.evaluation.classical import to_array
 
 WHITE = 1.0
 

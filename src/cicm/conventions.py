@@ -16,6 +16,10 @@ This module imports nothing heavy at run time, so that every door can use its er
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +39,35 @@ class InputError(ValueError):
 
 class Notice(UserWarning):
     """Something that a person should look at, in one line; the work goes on. The command line prints it as a line."""
+
+
+_kept: ContextVar[list[str] | None] = ContextVar("_kept", default=None)
+
+
+def give_notice(text: str, category: type[Notice]) -> None:
+    """Warn, or add the text to the list of `notices_kept`, where the caller asked for it."""
+    if (kept := _kept.get()) is not None:
+        kept.append(text)
+    else:
+        warnings.warn(text, category, stacklevel=3)
+
+
+@contextmanager
+def notices_kept() -> Iterator[list[str]]:
+    """A list of the notices given meanwhile in this thread, for a report; they are not warned of.
+
+    Example:
+        >>> with notices_kept() as told:
+        ...     give_notice("odd", Notice)
+        >>> told
+        ['odd']
+    """
+    told: list[str] = []
+    token = _kept.set(told)
+    try:
+        yield told
+    finally:
+        _kept.reset(token)
 
 
 def band_of(fraction: float) -> str | None:

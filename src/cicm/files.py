@@ -55,7 +55,9 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
     temporary = target.parent / f".{target.stem[:64]}.{secrets.token_hex(8)}{PART}{target.suffix}"
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # permissions: those of a new file
+        mode = temporary.stat().st_mode
         yield temporary
+        os.chmod(temporary, mode)  # a library may have put a file of its own in its place, for the owner alone
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         place(temporary, target, overwrite=overwrite)
@@ -136,6 +138,7 @@ def check_output(
     """
     file = Path(path)
     try:
+        _refuse_nul(file)
         if file.is_dir():
             example = file / f"result{next(iter(endings), '')}"
             raise InputError(f"the {what} must be a file; {file} is a folder. Name a file in it, such as {example}.")
@@ -162,6 +165,11 @@ def check_output(
     return file
 
 
+def _refuse_nul(file: Path) -> None:
+    if "\0" in str(file):  # Python's own checks say only that there is no such file
+        raise ValueError("a path can't hold a NUL character")
+
+
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +185,7 @@ def check_readable(path: str | os.PathLike, what: str) -> Path:
     """
     file = Path(path)
     try:
+        _refuse_nul(file)
         if file.is_dir():
             raise InputError(f"expected a file for the {what}; {file} is a folder. Name one file in it.")
         if not file.exists():

@@ -23,7 +23,7 @@ import os
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -78,7 +78,7 @@ def from_plain(kind: type[T], plain: Any, where: str = "") -> T:
 
 def to_plain(config: Any) -> dict[str, Any]:
     """The inverse of `from_plain`, in the order of the fields, without those that are None; tuples become lists."""
-    return _without_none(msgspec.to_builtins(config))  # type: ignore[no-any-return]
+    return _without_none(asdict(config))  # type: ignore[no-any-return]  # msgspec's own leaves out what `convert` defaulted
 
 
 def flatten(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -95,7 +95,7 @@ def flatten(plain: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return flat
 
 
-def unknown_key(key: str, known: list[str]) -> str:
+def _unknown_key(key: str, known: list[str]) -> str:
     """The message for an unknown key: the nearest known one, or all of them."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}?" if close else f"known here are {', '.join(sorted(known))}."
@@ -117,7 +117,7 @@ def _leaves(kind: Any, plain: Any, where: str) -> Iterator[tuple[Any, Any, str]]
         hints, known = get_type_hints(kind), [field for field in fields(kind) if field.init]
         for key in _table(plain, where):
             if key not in (names := [field.name for field in known]):
-                raise InputError(unknown_key(_join(where, key), [_join(where, name) for name in names]))
+                raise InputError(_unknown_key(_join(where, key), [_join(where, name) for name in names]))
         for field in known:
             place = _join(where, field.name)
             if field.name in plain:

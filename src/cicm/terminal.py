@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TextIO
 
-PLAIN_EVERY_SECONDS = 20.0
+_PLAIN_EVERY_SECONDS = 20.0
 """Where there is no terminal a plain line is printed that often."""
 
 
@@ -76,7 +76,7 @@ class Progress:
         self.note = self.note if note is None else note
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total, note=self.note)
-        elif not self.quiet and (now := time.monotonic()) - self._spoke >= PLAIN_EVERY_SECONDS:
+        elif not self.quiet and (now := time.monotonic()) - self._spoke >= _PLAIN_EVERY_SECONDS:
             self._spoke = now
             self._line(self._plain(now))
 

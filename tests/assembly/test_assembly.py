@@ -176,9 +176,9 @@ def test_a_configuration_survives_plain_data() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"netwrok": "unet"}, "no 'netwrok'; did you mean 'network'"),
-        ({"memories": {"bottom": {"set": 3}}}, "no 'set'; did you mean 'sets'"),
-        ({"memories": {"bottom": {"zzz": 3}}}, "known are sets, contexts"),
+        ({"netwrok": "unet"}, "unknown key 'netwrok'; did you mean 'network'"),
+        ({"memories": {"bottom": {"set": 3}}}, "'memories.bottom.set'; did you mean 'memories.bottom.sets'"),
+        ({"memories": {"bottom": {"zzz": 3}}}, "unknown key 'memories.bottom.zzz'"),
     ],
 )
 def test_unknown_keys_name_the_nearest_known_one(data: dict, words: str) -> None:

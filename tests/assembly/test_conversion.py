@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from cicm.assembly import MemoryInpainter, ModelConfig, build, conversion, load_weights, save_weights
-from cicm.assembly.conversion import convert, read_checkpoint, restore
+from cicm.assembly import MemoryInpainter, ModelConfig, build, checkpoint, conversion, load_weights, save_weights
+from cicm.assembly.checkpoint import read_checkpoint
+from cicm.assembly.conversion import convert
+from cicm.assembly.restoring import restore
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.memory import MemoryConfig
@@ -431,7 +433,7 @@ def test_an_archive_that_unpacks_to_more_than_is_read(tmp_path: Path, monkeypatc
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
     assert packed.stat().st_size < 10_000
-    monkeypatch.setattr(conversion, "MAX_BYTES", 500_000)
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", 500_000)
     with pytest.raises(InputError, match="unpacks to"):
         read_checkpoint(packed)
     with pytest.raises(InputError, match="checkpoints up to"):
@@ -459,12 +461,12 @@ def test_memory_out_of_nothing_is_limited() -> None:
 
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no checkpoint at"):
+    with pytest.raises(InputError, match=r"the checkpoint .* (does not exist|is no regular file)"):
         read_checkpoint(tmp_path / "none.pth")
     with pytest.raises(InputError, match="is a folder"):
         read_checkpoint(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="no checkpoint at"):
+    with pytest.raises(InputError, match=r"the checkpoint .* (does not exist|is no regular file)"):
         read_checkpoint(tmp_path / "pipe")
 
 
@@ -480,24 +482,24 @@ def test_what_is_there_is_replaced_only_when_asked(states: dict, tmp_path: Path)
     ):
         if path is ours:
             path.write_text("mine")
-            with pytest.raises(InputError, match="exists; choose another name"):
+            with pytest.raises(InputError, match=r"exists\. Choose another name"):
                 call()
             assert path.read_text() == "mine"
         call(overwrite=True)
         kept = path.read_bytes()
-        with pytest.raises(InputError, match="exists; choose another name"):
+        with pytest.raises(InputError, match=r"exists\. Choose another name"):
             call()
         assert path.read_bytes() == kept
-    with pytest.raises(InputError, match=r"written as \.safetensors"):
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
         convert("misf", [file], tmp_path / "m.pth")
-    with pytest.raises(InputError, match=r"written as \.pth"):
+    with pytest.raises(InputError, match=r"must end in \.pth"):
         restore("misf", ours, tmp_path / "m.bin")
     (tmp_path / "d.pth").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         restore("misf", ours, tmp_path / "d.pth", overwrite=True)
     plain = tmp_path / "in.safetensors"
     save_file(states["misf"], plain)
-    with pytest.raises(InputError, match="is the file to convert"):
+    with pytest.raises(InputError, match="is the input"):
         convert("misf", [plain], plain, overwrite=True)
     assert left(tmp_path) == ["a.pth", "b.pth", "d.pth", "in.safetensors", "m.safetensors"]
 
@@ -510,8 +512,8 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
     (tmp_path / "b.pth").write_text("mine")
     before, calls = left(tmp_path), []
 
-    def full(_content: object, file: object) -> None:
-        file.write(b"half of it")
+    def full(_content: object, file: Path) -> None:
+        file.write_bytes(b"half of it")
         calls.append(1)
         if len(calls) != 2:
             raise OSError(28, "No space left on device")
@@ -540,24 +542,25 @@ def test_the_verb_says_what_it_did(states: dict, tmp_path: Path, capsys: pytest.
         "cicm: note: a.pth: took the entry 'generator'; left out: 'module'",
         'cicm: note: a.pth: took "module." off every name: it was saved by DataParallel',
     ]
-    assert main(["convert", "rfr", str(ours), "--to", "original", "-o", str(tmp_path / "b.pth"), "--quiet"]) == 0
-    assert capsys.readouterr() == ("", "")
+    assert main(["convert", "rfr", str(ours), "--to", "original", "-o", str(tmp_path / "b.pth")]) == 0
+    assert capsys.readouterr().out.startswith(str(tmp_path / "b.pth"))
     same(torch.load(tmp_path / "b.pth", weights_only=True)["generator"], states["rfr"])
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["rfr"], "output"),
+        (["rfr"], "convert takes a file"),
+        (["rfr", "a.pth"], "needs the file to write: add -o rfr.safetensors"),
         (["rfr", "-o", "x.safetensors"], "convert takes a file"),
         (["rfr", "a", "-o", "x.safetensors", "--to", "there"], "there"),
         (["rfr", "a", "b", "--to", "original", "-o", "x.pth"], "takes one weights file; got 2"),
-        (["rfr", "a", "--to", "original", "--part", "filter=b", "-o", "x.pth"], "belong to the way here"),
+        (["rfr", "a", "--to", "original", "--part", "filter=b", "-o", "x.pth"], "can't be used with --to original"),
         (["rfr", "a", "--part", "filter", "-o", "x.safetensors"], "--part takes NAME=VALUE; got 'filter'"),
         (["rfr", "a", "--option", "a=1", "--option", "a=2", "-o", "x.safetensors"], "names 'a' twice"),
         (["rfx", "a", "-o", "x.safetensors"], "unknown network 'rfx'"),
         (["unet", "a", "-o", "x.safetensors"], "'unet' has no original"),
-        (["rfr", "a.pth", "-o", "x.safetensors"], "no checkpoint at a.pth"),
+        (["rfr", "a.pth", "-o", "x.safetensors"], "the checkpoint a.pth does not exist. Check the path."),
     ],
 )
 def test_what_is_typed_wrong_is_one_line(

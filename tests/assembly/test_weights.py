@@ -103,7 +103,7 @@ def test_a_control_is_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_replaced_only_when_asked(model: MemoryInpainter, good: Path) -> None:
     before = good.read_bytes()
-    with pytest.raises(InputError, match="exists; choose another name"):
+    with pytest.raises(InputError, match=r"exists\. Choose another name"):
         save_weights(good, model, CONFIG, {"other": 1})
     assert good.read_bytes() == before
     save_weights(good, model, CONFIG, {"other": 1}, overwrite=True)
@@ -112,7 +112,7 @@ def test_an_existing_file_is_replaced_only_when_asked(model: MemoryInpainter, go
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights", "weights.safetensors.gz"])
 def test_another_ending_is_refused(model: MemoryInpainter, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"written as \.safetensors"):
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
         save_weights(tmp_path / name, model, CONFIG)
     assert left_behind(tmp_path) == []
 
@@ -151,12 +151,12 @@ def test_a_card_that_is_no_data_writes_nothing(model: MemoryInpainter, tmp_path:
 
 
 def test_missing_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no weights file at"):
+    with pytest.raises(InputError, match=r"weights file .* (does not exist|is no regular file)"):
         load_weights(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="is a folder"):
         load_weights(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="no weights file at"):
+    with pytest.raises(InputError, match=r"weights file .* (does not exist|is no regular file)"):
         load_weights(tmp_path / "pipe")
 
 
@@ -166,7 +166,7 @@ def test_a_file_cut_short_anywhere(good: Path, share: float) -> None:
     data = good.read_bytes()
     cut = good.with_name("cut.safetensors")
     cut.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(InputError, match="Get it again"):
+    with pytest.raises(InputError, match="again"):
         load_weights(cut)
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_header_is_refused_or_harmless(good: Path, place: float, value
 def test_pickles_of_torch_are_never_opened(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "weights.safetensors"
     torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(InputError, match=r"is a pickle.*run code.*pass the .safetensors"):
+    with pytest.raises(InputError, match=r"is a pickle.*run code.*cicm convert"):
         load_weights(path)
 
 
@@ -318,7 +318,7 @@ def test_a_header_longer_than_the_file_or_than_is_sane(tmp_path: Path) -> None:
 
 def test_a_file_larger_than_is_read(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MAX_BYTES", 1000)
-    with pytest.raises(InputError, match="GiB"):
+    with pytest.raises(InputError, match="at most"):
         load_weights(good)
 
 
@@ -326,3 +326,20 @@ def test_weights_that_should_have_come_with_the_package(monkeypatch: pytest.Monk
     monkeypatch.setattr(weights, "DEFAULT", tmp_path / "none.safetensors")
     with pytest.raises(InputError, match=r"own weights are missing.*Reinstall"):
         load_weights()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_written_files_have_the_permissions_of_new_files(tmp_path: Path, mask: int) -> None:
+    """Not those that a library gives its temporary file: others could not read a shared model."""
+    old = os.umask(mask)
+    try:
+        path = save_weights(tmp_path / "w.safetensors", build(CONFIG), CONFIG)
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_an_album_is_not_taken_for_a_model(tmp_path: Path) -> None:
+    save_file({"bottom/anchors": torch.zeros(1, 1)}, tmp_path / "album.safetensors", metadata={"album": "{}"})
+    with pytest.raises(InputError, match=r"is an album, not a model\. Use it .*--album"):
+        load_weights(tmp_path / "album.safetensors")

@@ -15,7 +15,7 @@ from cicm.conventions import BANDS, InputError
 from cicm.data.datasets import PairedPhotos
 from cicm.data.pair_lists import read_pairs
 from cicm.data.pairs import hole_of, make_pairs
-from cicm.datasets import LAYOUTS
+from cicm.datasets import LAYOUTS, photos_of
 from cicm.evaluation.records import Evaluation
 from cicm.recipes import load_recipe
 from cicm.training.batches import photos_in, training_photos, validation_set
@@ -212,18 +212,17 @@ def test_a_run_trains_on_a_layout(faces: Path) -> None:
 
 
 def test_evaluate_scores_the_split_of_a_layout(faces: Path, masks: Path) -> None:
-    argv = ["evaluate", "mean", "--images", str(faces), "--layout", "celeba", "--masks", str(masks), "--size", "64"]
-    assert main([*argv, "--metrics", "psnr", "-o", "test.json", "--save-pairs", "list.csv"]) == 0
+    argv = ["evaluate", "mean", "--images", str(faces), "--masks", str(masks), "--size", "64", "--layout"]
+    assert main([*argv, "celeba", "--metrics", "psnr", "-o", "test.json", "--save-pairs", "list.csv"]) == 0
     assert list(dict.fromkeys(pair.image for pair in read_pairs("list.csv"))) == names("test"), "the default split"
     assert {scores.image for scores in Evaluation.load("test.json").images} == set(names("test"))
-    assert main([*argv, "--split", "train", "--save-pairs", "train.csv"]) == 0
+    assert main([*argv, "celeba:train", "--save-pairs", "train.csv"]) == 0
     assert list(dict.fromkeys(pair.image for pair in read_pairs("train.csv"))) == names("train")
 
 
 def test_masks_by_index_are_those_of_the_published_protocols(faces: Path, masks: Path) -> None:
-    argv = ["evaluate", "--images", str(faces), "--layout", "celeba", "--split", "train", "--masks", str(masks)]
-    assert main([*argv, "--size", "64", "--mask-order", "index", "--save-pairs", "list.csv"]) == 0
-    pairs = read_pairs("list.csv")
+    photos = photos_of(faces, "celeba", "train")
+    pairs = make_pairs(faces, masks, sizes=[64], photos=photos, order="index")
     expected = [(name, f"{band}/{place % 3}.png") for place, name in enumerate(names("train")) for band in BANDS]
     assert [(pair.image, pair.mask) for pair in pairs] == expected
 
@@ -267,12 +266,9 @@ def test_black_holes_score_as_white_ones_do(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--split", "test"], "name its --layout"),
-        (["--layout", "celeba", "--split", "tset"], "the splits of celeba"),
+        (["--layout", "celeba:tset"], "the splits of celeba"),
         (["--layout", "celeba", "--pairs", "list.csv"], "leave --pairs out"),
-        (["--mask-order", "index"], "give --masks"),
         (["--mask-polarity", "black"], "give their folder with --masks"),
-        (["--mask-order", "sorted"], "sorted"),
     ],
 )
 def test_evaluate_refuses_what_does_not_go_together(

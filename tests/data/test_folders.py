@@ -19,7 +19,8 @@ def test_nested_any_case_sorted_without_hidden_and_strange_files(tmp_path):
     wanted = ["B.JPG", "a/b/c.Jpeg", "a/x.png", "a-b/x.webp", "a.bmp", "z.TIF", "z.tiff", "ünï/ä.png"]
     for name in [*wanted, ".hidden.png", ".cache/x.png", "a/.b/x.png", "readme.txt", "x.png.part", "noending", "x.gif"]:
         touch(tmp_path / name)
-    (tmp_path / "folder.png").mkdir()
+    touch(tmp_path / "folder.png" / "inside.png")
+    wanted.append("folder.png/inside.png")
     assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == sorted(wanted)
     assert find_images(str(tmp_path)) == find_images(tmp_path)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from cicm.data.datasets import PairedPhotos
 from cicm.data.pair_lists import Pair
 from cicm.data.pairs import make_pairs
-from cicm.evaluation.methods import Method
+from cicm.evaluation.classical import Method
 
 SIDE = 32
 

@@ -12,17 +12,8 @@ from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
 from cicm.conventions import InputError
-from cicm.evaluation.methods import (
-    CLASSICAL,
-    Biharmonic,
-    FolderResults,
-    Mean,
-    NavierStokes,
-    Telea,
-    method_from,
-    to_array,
-    to_tensor,
-)
+from cicm.evaluation.classical import CLASSICAL, Biharmonic, Mean, NavierStokes, Telea, to_array, to_tensor
+from cicm.evaluation.methods import FolderResults, method_from
 
 
 @pytest.fixture

@@ -17,11 +17,12 @@ from torch import Tensor
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.data.pair_lists import write_pairs
+from cicm.evaluation.classical import Method
 from cicm.evaluation.compare import compare
-from cicm.evaluation.methods import Method
+from cicm.evaluation.plan import make_plan
 from cicm.evaluation.presets import DEFAULT, PRESETS, WITHOUT_CODE, preset_of
 from cicm.evaluation.records import Evaluation
-from cicm.evaluation.scoring import evaluate, make_plan
+from cicm.evaluation.scoring import evaluate
 from cicm.metrics import METRICS
 
 from .conftest import TinySet
@@ -299,17 +300,17 @@ def test_on_the_command_line(tiny: TinySet, tmp_path, monkeypatch, capsys) -> No
     monkeypatch.chdir(tmp_path)
     write_pairs("list.csv", tiny.pairs)
     common = ["--images", str(tiny.images), "--masks", str(tiny.masks), "--pairs", "list.csv", "--limit", "2"]
-    arguments = ["evaluate", "mean", *common, "--metrics", "psnr,fid", "--protocol", "zits", "--markdown"]
+    arguments = ["evaluate", "mean", *common, "--metrics", "psnr,fid", "--protocol", "zits"]
     assert main([*arguments, "-o", "zits.json", "--explain"]) == 0
     printed = capsys.readouterr()
     assert "n/a: its FID is on torchvision's" in printed.out
     assert "its PSNR is 1 dB too high" in printed.out
     assert "name: zits" in printed.out
-    assert main(["evaluate", "mean", *common, "--metrics", "psnr", "--markdown", "-o", "ours.json"]) == 0
+    assert main(["evaluate", "mean", *common, "--metrics", "psnr", "-o", "ours.json"]) == 0
     capsys.readouterr()
-    assert main(["evaluate", "--table", "zits.json", "ours.json"]) == 2
+    assert main(["evaluate", "zits.json", "ours.json"]) == 2
     assert "--protocol zits, or both with --protocol cicm" in capsys.readouterr().err
-    assert main(["evaluate", "--table", "ours.json", "--protocol", "misf"]) == 2
+    assert main(["evaluate", "ours.json", "--protocol", "misf"]) == 2
     assert "files of records have been" in capsys.readouterr().err
     assert main(["evaluate", "--protocol", "edgeconnect", "--explain"]) == 0
     assert "everything is of the grey pictures" in capsys.readouterr().out
@@ -321,7 +322,7 @@ def test_intervals_and_counts_stand_in_the_table_when_asked_for(tiny: TinySet, t
     monkeypatch.chdir(tmp_path)
     write_pairs("list.csv", tiny.pairs)
     common = ["--images", str(tiny.images), "--masks", str(tiny.masks), "--pairs", "list.csv", "--bands", "0-20"]
-    arguments = ["evaluate", "mean", *common, "--metrics", "psnr,sqz-kernel", "--markdown", "--intervals"]
+    arguments = ["evaluate", "mean", *common, "--metrics", "psnr,sqz-kernel", "--explain"]
     assert main([*arguments, "-o", "mean.json"]) == 0
     printed = capsys.readouterr().out
     psnr, kernel = Evaluation.load("mean.json").records
@@ -329,7 +330,7 @@ def test_intervals_and_counts_stand_in_the_table_when_asked_for(tiny: TinySet, t
     assert f"{psnr.value:.2f} [{low:.2f}, {high:.2f}]" in printed
     assert f"{kernel.value:.2f} (N=7)" in printed
     assert "sqz-kernel at 32x32: N=7 < 100: unbiased" in printed
-    assert main(["evaluate", "--table", "mean.json", "--markdown"]) == 0
+    assert main(["evaluate", "mean.json"]) == 0
     printed = capsys.readouterr().out
     assert f"| {psnr.value:.2f} |" in printed
     assert "N=7 < 100" in printed, "a note belongs to every table"

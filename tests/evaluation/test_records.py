@@ -115,7 +115,7 @@ def test_nothing_is_written_over(tmp_path):
     with pytest.raises(InputError, match="--overwrite"):
         other.save(path)
     path.unlink()
-    with pytest.raises(InputError, match=r"images\.csv is there already"):
+    with pytest.raises(InputError, match=r"images\.csv exists"):
         other.save(path)
     assert not path.exists()
     assert images_path(path).read_bytes() == before[1]
@@ -134,15 +134,18 @@ def test_bad_output_paths(tmp_path, name):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda text: "", "can't be read"),
+        (lambda text: "", "empty"),
         (lambda text: "[1]", "with format"),
         (lambda text: text[: len(text) // 2], "can't be read"),
         (lambda text: text.replace("20.125", "NaN"), "finite"),
-        (lambda text: text.replace("20.125", "1e999"), "value"),
-        (lambda text: text.replace("20.125", '"20.125"'), "record 0, value must be"),
-        (lambda text: text.replace("20.125", "true"), "record 0, value must be"),
-        (lambda text: text.replace('"n": 2', '"n": 2.5'), "record 0, n must be"),
-        (lambda text: text.replace('"seed": 3', '"sead": 3'), "missing: seed, unknown: sead"),
+        (lambda text: text.replace("20.125", "1e999"), "finite"),
+        (lambda text: text.replace("20.125", '"20.125"'), r"records\[0\]\.value must be"),
+        (lambda text: text.replace("20.125", "true"), r"records\[0\]\.value must be"),
+        (lambda text: text.replace('"n": 2', '"n": 2.5'), r"records\[0\]\.n must be"),
+        (
+            lambda text: text.replace('"seed": 3', '"sead": 3'),
+            r"unknown key 'records\[0\]\.sead'; did you mean 'records\[0\]\.seed'",
+        ),
         (lambda text: text.replace("scores.images.csv", "../scores.images.csv"), "beside it"),
         (lambda text: text.replace("cicm-evaluation-1", "cicm-evaluation-9"), "with format"),
         (lambda text: "[" * 100_000, "can't be read"),

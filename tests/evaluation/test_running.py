@@ -11,10 +11,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from cicm.conventions import BANDS, InputError
 from cicm.data.pair_lists import pairs_hash
 from cicm.data.pairs import make_pairs
-from cicm.evaluation.grid import draw_grid
+from cicm.evaluation.classical import Classical, Mean, Method, Telea
+from cicm.evaluation.grid import _draw_grid
 from cicm.evaluation.intervals import interval
-from cicm.evaluation.methods import Classical, FolderResults, Mean, Method, Telea
-from cicm.evaluation.scoring import evaluate, make_plan, make_protocol
+from cicm.evaluation.methods import FolderResults
+from cicm.evaluation.plan import make_plan, make_protocol
+from cicm.evaluation.scoring import evaluate
+from cicm.metrics.sharpness import sharpness
 
 from .conftest import Shifted, TinySet
 
@@ -230,7 +233,7 @@ def test_the_protocol_names_list_and_pixels(tiny, tmp_path):
 
 def test_limit_spreads_over_the_list_and_keeps_whole_photos(tiny):
     plan = plan_of(tiny, limit=3)
-    assert list(dict.fromkeys(pair.image for pair in plan.pairs)) == ["p0.png", "p4.png", "town/p.3.png"]
+    assert list(dict.fromkeys(pair.image for pair in plan.pairs)) == ["p0.png", "p2.png", "p5.png"]
     assert len(plan.pairs) == 9
     assert len(plan_of(tiny, limit=3, bands=["40-60"]).pairs) == 3
     assert plan_of(tiny, limit=99).pairs == tuple(tiny.pairs)
@@ -279,9 +282,7 @@ def test_bad_runs(tiny, methods, metrics, words):
 def test_grid_shows_each_chosen_photo_in_each_band(tiny):
     plan = plan_of(tiny)
     _, rows = evaluate([Mean(), Shifted(tiny)], plan, ["l1"], grid_photos=2)
-    assert [row.label for row in rows] == [
-        f"{image}  {band} %" for image in ("p0.png", "town/p.3.png") for band in BANDS
-    ]
+    assert [row.label for row in rows] == [f"{image}  {band} %" for image in ("p0.png", "p4.png") for band in BANDS]
     for row in rows:
         pair = next(p for p in tiny.pairs if f"{p.image}  {p.band} %" == row.label)
         hole = tiny.hole(pair)
@@ -289,7 +290,7 @@ def test_grid_shows_each_chosen_photo_in_each_band(tiny):
         assert (row.corrupted[~hole] == row.image[~hole]).all()
         assert (row.filled["shifted"] == row.image).all()
         assert (row.filled["mean"][~hole] == row.image[~hole]).all()
-    canvas = draw_grid(rows)
+    canvas = _draw_grid(rows)
     assert canvas.width == 4 * (32 + 4) + 4
     last = np.asarray(canvas)[-4 - 32 : -4, 4:36]
     assert (last == rows[-1].image).all()
@@ -315,3 +316,15 @@ def test_time_is_that_of_filling_alone(tiny):
     evaluation, _ = evaluate([Slow()], plan_of(tiny, limit=2), ["l1"])
     for record in evaluation.records:
         assert 0.01 <= record.seconds < 0.1  # ten times the sleep, for a busy machine
+
+
+def test_metrics_that_look_at_the_hole_get_it(tiny):
+    evaluation, _ = evaluate([Shifted(tiny), Mean()], plan_of(tiny), ["sharpness"])
+    for row in evaluation.images:
+        pair = next(pair for pair in tiny.pairs if (pair.image, pair.band) == (row.image, row.band))
+        hole = torch.from_numpy(tiny.hole(pair)[None, None]).float()
+        own = sharpness(tiny.truth(pair)[None], hole).item()
+        if row.method == "shifted":
+            assert row.scores["sharpness"] == pytest.approx(own, rel=1e-6)
+        else:
+            assert row.scores["sharpness"] < own, "a flat fill is blurred"

@@ -17,7 +17,8 @@ from PIL import Image
 from cicm.conventions import InputError
 from cicm.files import Listing, walk
 from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
-from cicm.folders.assigning import Job, is_picture, read_boxes
+from cicm.folders.assigning import Job, is_picture
+from cicm.folders.boxes import read_boxes
 from cicm.folders.naming import in_shard, named
 from cicm.photos.marking import grown
 from cicm.photos.photo import open_photo
@@ -342,7 +343,7 @@ def test_boxes(photo: Path, kind: str) -> None:
         rows = [{"photo": name, **{n: float(v) for n, v in zip(NAMES, box, strict=True)}} for name, box in ROWS]
         file.write_text(json.dumps(rows))
     else:
-        lines = ["extra,right,photo,left,top,bottom"]
+        lines = [f"extra,right,{'image' if kind == 'excel' else 'photo'},left,top,bottom"]  # as in lists of pairs
         lines += [f"x,{r},{name},{left},{t},{b}" for name, (left, t, r, b) in ROWS]
         file.write_bytes(("\ufeff" if kind == "excel" else "").encode() + "\r\n".join(lines).encode())
     assert list(read_boxes(file)) == ROWS

@@ -28,6 +28,7 @@ def started() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="ray is in the extra `ray`")
     pytest.importorskip("ray.data", reason="ray[data] is in the extra `ray`")
     ray.init(
+        "local",  # also where a cluster runs already
         num_cpus=2,
         include_dashboard=False,
         object_store_memory=100 * 2**20,

@@ -106,6 +106,16 @@ def test_each_page_is_in_the_list_of_pages_and_in_the_site() -> None:
         assert f'"docs/{name}"' in site, f"zensical.toml does not name {name}"
 
 
+def test_what_the_map_of_the_code_names_is_there() -> None:
+    for file, name in re.findall(r"`([\w/]+\.py)`(?:, `(\w+)`)?", (ROOT / "docs" / "house.md").read_text("utf-8")):
+        path = ROOT / "src" / "cicm" / file
+        assert path.is_file(), f"docs/house.md names {file}"
+        assert not name or re.search(rf"\b(def|class) {name}\b|^{name} = ", path.read_text(), re.MULTILINE), (
+            file,
+            name,
+        )
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_broken_link() -> None:
     pytest.importorskip("zensical", reason="zensical is in the extra `docs`")

@@ -55,6 +55,8 @@ def test_what_a_file_gives_becomes_the_dataclass_and_back() -> None:
     assert type(built.pair[0]) is float
     assert from_plain(Outer, to_plain(built)) == from_plain(Outer, {**to_plain(built)}) != Outer()
     assert "maybe" not in to_plain(Outer())
+    assert to_plain(from_plain(Outer, {})) == to_plain(Outer())  # every default is written
+    assert list(to_plain(from_plain(Outer, {}))) == list(to_plain(Outer()))
     assert from_plain(Outer, {"inner": Inner(3)}) == Outer(Inner(3))  # a finished one may stand for its dict
 
 

@@ -173,7 +173,7 @@ def test_files_that_can_not_be_used(model: MemoryInpainter, photos: Path, tmp_pa
     shares = [done / total for done, total in seen]
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    with pytest.raises(InputError, match="on-error"):
+    with pytest.raises(InputError, match="on_error"):
         remember(model, tmp_path, side=64, on_error="stop")
     with pytest.raises(InputError, match="none of the 1 photos"):
         remember(model, [tmp_path / "text.jpg"], side=64)
@@ -206,7 +206,7 @@ def test_from_the_command_line(
     torch.manual_seed(2)
     other = str(save_weights(tmp_path / "other.safetensors", build(CONFIG), CONFIG))
     album, mask = tmp_path / "album.safetensors", tmp_path / "mask.png"
-    make = ["remember", str(photos), "-o", str(album), "--weights", weights, "--side", "64"]
+    make = ["remember", str(photos), "-o", str(album), "--weights", weights]
     assert main(make) == 0
     assert "4 photos, 64 regions; 2 sets of 3 at bottom" in capsys.readouterr().out
     assert same(load_album(album).pages["bottom"].state, state_of(model, photos))
@@ -223,7 +223,7 @@ def test_from_the_command_line(
     assert not np.array_equal(own, remembered)
     assert np.array_equal(own[picture == 0], remembered[picture == 0])
     capsys.readouterr()
-    for wrong, told in (([other, str(album)], "made with other weights"), ([weights, mask.name], "no album")):
+    for wrong, told in (([other, str(album)], "made with other weights"), ([weights, mask.name], "mask.png")):
         code = main([*fill, "--weights", wrong[0], "--album", wrong[1], "-o", str(tmp_path / "x.png")])
         assert (code, told in capsys.readouterr().err) == (2, True)
         assert not (tmp_path / "x.png").exists()

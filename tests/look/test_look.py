@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cicm.assembly import MemoryInpainter, ModelConfig, build
+from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.inference import Inpainter
 from cicm.look import look, numbers, reading
@@ -21,7 +23,7 @@ from cicm.networks.contract import FeatureSite, SizeRule, unchanged
 from cicm.ops import as_regions
 from cicm.photos import open_photo
 
-from .conftest import Place
+from .conftest import Place, picture
 
 
 def looked(place: Place, **options):
@@ -39,6 +41,22 @@ def test_looking_changes_neither_the_repair_nor_the_model(place: Place) -> None:
     assert not inpainter.model._forward_hooks
     for name, tensor in inpainter.model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_it_fills_with_the_settings_of_every_door(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(picture(rng, 600, 500)).save(tmp_path / "a.png")
+    hole = np.zeros((600, 500), np.uint8)
+    hole[200:290, 310:400] = 255
+    Image.fromarray(hole).save(tmp_path / "m.png")
+    photo = open_photo(tmp_path / "a.png")
+    inpainter = Inpainter(place.model, device="cpu")
+    filled, _ = inpainter.fill_photo(photo, tmp_path / "m.png")
+    found = look(inpainter, photo, tmp_path / "m.png")
+    assert (found.repaired == filled.pixels.values).all()
+    words = ["look", tmp_path / "a.png", "--mask", tmp_path / "m.png", "--weights", place.weights, "--json"]
+    assert main([str(word) for word in words]) == 0
+    assert json.loads(capsys.readouterr().out)["box"] == list(found.report.box)
 
 
 def test_sets_weights_and_ratios_are_those_of_the_equations(place: Place) -> None:

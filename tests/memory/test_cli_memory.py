@@ -67,7 +67,7 @@ def test_a_picture_is_written_once_and_replaced_only_when_asked(
     picture.write_bytes(b"mine")
     code, out, err = run(capsys, file, "-o", picture)
     assert (code, out) == (2, "")
-    assert "is there already" in err
+    assert "exists. Choose another name" in err
     assert picture.read_bytes() == b"mine"
     assert run(capsys, file, "-o", picture, "--overwrite")[0] == 0
     assert picture.read_bytes() != b"mine"
@@ -77,9 +77,9 @@ def test_a_picture_is_written_once_and_replaced_only_when_asked(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["nowhere.safetensors"], "no weights file at nowhere.safetensors"),
+        (["nowhere.safetensors"], "the weights file nowhere.safetensors does not exist"),
         (["{file}", "-o", "picture.jpg"], "must end in .png"),
-        (["{file}", "-o", "{folder}/no/such/m.png"], "there is no folder"),
+        (["{file}", "-o", "{folder}/no/such/m.png"], "of the picture does not exist. Make it first"),
         (["--picture"], "See cicm memory --help"),
         (["a", "b"], "See cicm memory --help"),
     ],

@@ -10,7 +10,8 @@ import torch
 
 from cicm.conventions import InputError
 from cicm.memory import ContextMemory, MemoryConfig, create
-from cicm.memory.inspection import BLUE, RED, album, look_inside, picture
+from cicm.memory.drawing import BLUE, RED, picture, stacked
+from cicm.memory.inspection import look_inside
 
 
 def crafted() -> ContextMemory:
@@ -94,6 +95,6 @@ def test_the_picture_shows_the_numbers() -> None:
 
 def test_an_album_stacks_pictures() -> None:
     one = picture(look_inside(crafted()))
-    both = album([one, one])
+    both = stacked([one, one])
     assert both.size == (1280, 2000)
     assert both.crop((0, 1000, 1280, 2000)).tobytes() == one.tobytes()

@@ -1,13 +1,12 @@
-"""`cicm networks`: a table, Markdown and JSON of what is registered."""
+"""`cicm networks`: a table and Markdown of what is registered."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
 from cicm.cli.main import main
-from cicm.networks import create, names
+from cicm.networks import FeatureSite, create, names
+from cicm.networks.inventory import facts
 
 
 def run(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
@@ -38,27 +37,24 @@ def test_the_markdown_is_a_whole_table(capsys: pytest.CaptureFixture) -> None:
     assert "(CVPR 2022) | github.com/tsingqguo/misf @ 775ef7d; no licence file; " in misf
 
 
-def test_json_for_programs(capsys: pytest.CaptureFixture) -> None:
-    code, out, _ = run(capsys, "--json")
-    assert code == 0
-    found = {one["name"]: one for one in json.loads(out)}
-    assert list(found) == names()
-    assert found["unet"]["sites"][-1] == {"name": "bottom", "channels": 512, "stride": 16}
-    assert found["unet"]["pixels"] == [256, 256]
-    assert found["rfr"]["source"] == "github.com/jingyuanli001/RFR-Inpainting"
-    assert found["rfr"]["revision"] == "e1cad6a"
-    assert found["rfr"]["licence_of_original"].startswith("MIT")
+def test_facts_name_the_original_and_its_licence() -> None:
+    found = {name: facts(name) for name in names()}
+    assert found["unet"].sites[-1] == FeatureSite("bottom", 512, 16)
+    assert found["unet"].pixels == (256, 256)
+    assert found["rfr"].origin.source == "github.com/jingyuanli001/RFR-Inpainting"
+    assert found["rfr"].origin.revision == "e1cad6a"
+    assert found["rfr"].origin.licence.startswith("MIT")
 
 
 def test_help_says_whose_terms_hold_for_what(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run(capsys, "--help")
     told = " ".join(capsys.readouterr().out.split())
-    assert "The code here is written anew from facts about it and is Apache-2.0" in told
-    assert "weights that others released keep the terms they were released on" in told
+    assert "The code here was written anew and is under Apache-2.0" in told
+    assert "Weights released by others keep their own terms" in told
 
 
-@pytest.mark.parametrize("words", [["--json", "--markdown"], ["unet"], ["--nothing"]])
+@pytest.mark.parametrize("words", [["--json"], ["unet"], ["--nothing"]])
 def test_what_is_wrong_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture, words: list[str]) -> None:
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")

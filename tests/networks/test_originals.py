@@ -120,7 +120,7 @@ def test_every_network_of_this_package_says_where_it_comes_from() -> None:
         assert known.licence
         assert (known.source == "this project") == (known.revision == "") == (name not in convertible())
         assert str(known).startswith(known.source)
-        assert facts(name, 64).to_dict()["licence_of_original"] == known.licence
+        assert facts(name, 64).origin.licence == known.licence
 
 
 def test_what_has_no_licence_says_so() -> None:

@@ -32,12 +32,12 @@ def numbers(row: Row) -> list[str]:
     return [text for metric in PRINTED for text in row.paper[metric]]
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_counts_and_sums_are_those_of_the_text(name: str) -> None:
-    count, sums = SUMS[name]
-    assert len(rows(name)) == count
-    added = [sum(Decimal(text) for row in rows(name) for text in row.paper[metric]) for metric in PRINTED]
-    assert added == [Decimal(text) for text in sums.split()]
+def test_counts_and_sums_are_those_of_the_text() -> None:
+    for name in TABLES:
+        count, sums = SUMS[name]
+        assert len(rows(name)) == count
+        added = [sum(Decimal(text) for row in rows(name) for text in row.paper[metric]) for metric in PRINTED]
+        assert added == [Decimal(text) for text in sums.split()]
 
 
 @pytest.mark.shared
@@ -59,12 +59,12 @@ def test_every_row_is_the_text_digit_by_digit(shared: Path) -> None:
     assert [b for a, b in zip(damaged, chosen) if a != b] == ["0.8047", "0.6258", "78.49"]
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_every_metric_gets_worse_as_holes_grow(name: str) -> None:
-    for row in rows(name):
-        for metric, better in PRINTED.items():
-            values = [Decimal(text) for text in row.paper[metric]]
-            assert values == sorted(values, reverse=better == "higher"), (row.label, metric)
+def test_every_metric_gets_worse_as_holes_grow() -> None:
+    for name in TABLES:
+        for row in rows(name):
+            for metric, better in PRINTED.items():
+                values = [Decimal(text) for text in row.paper[metric]]
+                assert values == sorted(values, reverse=better == "higher"), (row.label, metric)
 
 
 GAINS = {

@@ -287,20 +287,20 @@ def test_no_curve_where_there_is_none(drawn: Series, made: Series) -> None:
         curves(page(made))
 
 
-@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_curves_become_a_picture_once(drawn: Series, house: Path, ending: str, capsys) -> None:
+def test_curves_become_a_picture_once(drawn: Series, house: Path, capsys) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is in the extra `figures`")
-    words = ["figure", "curve.toml", "--scale", "toy", "-o", f"curve.{ending}"]
-    assert main(words) == 0
-    data = (house / f"curve.{ending}").read_bytes()
-    assert len(data) > 5000
-    if ending == "png":
-        assert data.startswith(b"\x89PNG")
-    if ending == "svg":
-        assert b"number of sets L" in data or b"<svg" in data
-    capsys.readouterr()
-    assert main(words) == 2
-    assert "exists. Choose another name" in capsys.readouterr().err
+    for ending in ("png", "svg", "pdf"):
+        words = ["figure", "curve.toml", "--scale", "toy", "-o", f"curve.{ending}"]
+        assert main(words) == 0
+        data = (house / f"curve.{ending}").read_bytes()
+        assert len(data) > 5000
+        if ending == "png":
+            assert data.startswith(b"\x89PNG")
+        if ending == "svg":
+            assert b"number of sets L" in data or b"<svg" in data
+        capsys.readouterr()
+        assert main(words) == 2
+        assert "exists. Choose another name" in capsys.readouterr().err
 
 
 def test_without_matplotlib_the_error_says_what_to_install(drawn: Series, house: Path, monkeypatch) -> None:

@@ -14,10 +14,11 @@ from cicm.data.pair_lists import read_pairs
 from cicm.evaluation.records import Evaluation
 from cicm.recipes import load_recipe
 from cicm.tables import Series, Table, load_table
+from cicm.tables.apart import RowFailed, train_apart
 from cicm.tables.figures import filled_rows
 from cicm.tables.page import page
 from cicm.tables.rendering import markdown
-from cicm.tables.runner import RowFailed, check, run, scoring_plan, train_apart
+from cicm.tables.runner import check, run, scoring_plan
 
 
 class Trainer:
@@ -195,7 +196,7 @@ def test_absent_photos_masks_and_lists_say_what_to_give(toy: Table, house: Path)
         (replace(data, root="nowhere"), "--data pictures=ROOT"),
         (replace(data, masks="nowhere"), "--masks"),
         (replace(data, pairs="nowhere.csv"), "no list nowhere.csv"),
-        (replace(data, size=64), "fewer than every size"),
+        (replace(data, size=64), "too few to score at"),
     ]:
         with pytest.raises(InputError, match=message):
             scoring_plan(Series(toy, "toy", data={"pictures": changed}), "pictures")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,12 @@ from cicm.memory import MemoryConfig
 from cicm.networks.discriminators import PatchDiscriminator
 from cicm.objectives import ObjectiveConfig, Weights
 from cicm.training.step import Batch, Players
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All records of a run's log."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
 
 ALL_TERMS = ObjectiveConfig(weights=Weights(inpaint=1.0, adversarial=0.1, ratio=0.7, inter=0.3, intra=0.2))
 NO_ADVERSARIAL = replace(ALL_TERMS, weights=replace(ALL_TERMS.weights, adversarial=0.0))

@@ -14,8 +14,8 @@ import torch
 from cicm.cli.main import main
 from cicm.training import checkpoint
 from cicm.training.distributed import any_rank, gather_objects, gather_regions, mean_over_ranks, sum_over_ranks
-from cicm.training.records import read_log
 
+from .conftest import read_log
 from .test_resume import CHANGES, command
 
 EXACT: dict[str, object] = {

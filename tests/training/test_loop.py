@@ -13,11 +13,11 @@ from cicm.conventions import InputError
 from cicm.recipes import load_recipe
 from cicm.training import loop
 from cicm.training.checkpoint import LAST, load
-from cicm.training.records import read_log
 from cicm.training.run import Run, engine, new_run
 from cicm.training.seeding import seed_memories
 from cicm.training.step import complete_regions, part_of
 
+from .conftest import read_log
 from .test_resume import CHANGES, command, without_speed
 
 

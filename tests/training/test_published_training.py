@@ -26,10 +26,9 @@ from cicm.training import features as features_module
 from cicm.training.config import TrainingConfig
 from cicm.training.features import Maps, load_features
 from cicm.training.modes import freeze, to_training_mode, trained
-from cicm.training.records import read_log
 from cicm.training.step import Batch, Players, take_step
 
-from .conftest import ALL_TERMS
+from .conftest import ALL_TERMS, read_log
 from .test_distributed import EXACT, together
 from .test_resume import command, same_tensors, without_speed
 

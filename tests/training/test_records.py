@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from cicm.conventions import InputError
-from cicm.training.records import Log, environment, read_log, truncate_log
+from cicm.training.records import Log, environment, truncate_log
+
+from .conftest import read_log
 
 
 def test_floats_come_back_bit_for_bit(tmp_path: Path):

@@ -16,7 +16,8 @@ import torch
 from cicm.assembly import load_weights
 from cicm.cli.main import main
 from cicm.training import checkpoint, loop
-from cicm.training.records import read_log
+
+from .conftest import read_log
 
 STEPS = 12
 # every term, the discriminator, accumulation and reseeding: everything that has a state

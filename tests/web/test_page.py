@@ -148,7 +148,13 @@ class Person:
             if message["method"] == "Network.requestWillBeSent":
                 asked.append(message["params"]["request"]["url"])
         assert [url for url in asked if url.startswith(self.server.url)]
-        own = (self.server.url, "blob:", "data:", "chrome:")  # the last is the browser's own first page
+        own = (
+            self.server.url,
+            "blob:",
+            "data:",
+            "chrome:",
+            "chrome-untrusted:",
+        )  # the last is the browser's own first page
         assert [url for url in asked if not url.startswith(own)] == []
 
 
@@ -230,6 +236,68 @@ def test_a_whole_way(meet: Meet, size: tuple[int, int]) -> None:
     assert np.array_equal(again[~more], after[~more])
     assert {path.name for path in person.downloads()} == {"holiday-repaired.png", "holiday-repaired (1).png"}
     person.clean()
+
+
+def test_what_can_not_be_repaired_is_refused_when_it_is_opened(meet: Meet) -> None:
+    person = meet()
+    frames = [Image.new("RGB", (40, 30), shade) for shade in ("black", "red", "white")]
+    for kind, words in [
+        ("GIF", "is an animation"),
+        ("PNG", "is an animation"),
+        ("WEBP", "is an animation"),
+        ("ICO", "is ICO, which this server does not open"),
+    ]:
+        stream = io.BytesIO()
+        more = {} if kind == "ICO" else {"save_all": True, "append_images": frames[1:]}
+        frames[0].save(stream, kind, **more)
+        person.open(stream.getvalue(), f"film.{kind.lower()}")
+        assert words in person.alert, kind
+        assert person.state == "start"
+        person.js("document.querySelector('#alert button').click()")
+    for kind in ("GIF", "PNG", "WEBP", "BMP"):
+        stream = io.BytesIO()
+        frames[0].save(stream, kind)
+        person.open(stream.getvalue(), f"still.{kind.lower()}")
+        assert person.alert == ""
+        assert person.state == "paint"
+    person.clean()
+
+
+def test_towards_after_the_slider_shows_more_after_and_a_held_button_shows_before(meet: Meet) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    person = meet()
+    person.open(photo(640, 480))
+    person.draw((0.45, 0.5), (0.55, 0.5))
+
+    def middle() -> list[int]:
+        time.sleep(0.2)
+        code = """
+            const canvas = document.querySelector("#stage canvas");
+            const { data } = canvas.getContext("2d").getImageData(canvas.width / 2 - 40, canvas.height / 2, 80, 1);
+            return Array.from(data);
+        """
+        return person.js(code)
+
+    before = middle()
+    person.repair()
+    words = [one.text for one in person.browser.find_elements("css selector", ".split span")]
+    assert words == ["Before", "After"]  # from left to right
+    person.get("split").send_keys(Keys.END)  # all the way to "After"
+    after = middle()
+    assert after != before
+    person.get("split").send_keys(Keys.HOME)
+    assert middle() == before
+    person.get("split").send_keys(Keys.END)
+    ActionChains(person.browser).click_and_hold(person.get("hold")).perform()
+    assert middle() == before
+    ActionChains(person.browser).release().perform()
+    assert middle() == after
+    ActionChains(person.browser).key_down(Keys.SPACE, person.get("hold")).perform()
+    assert middle() == before
+    ActionChains(person.browser).key_up(Keys.SPACE).perform()
+    assert middle() == after
 
 
 @pytest.mark.slow

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,16 @@ from torch import Tensor, nn
 from cicm.assembly.fingerprint import fingerprint
 from cicm.assembly.inpainter import MemoryInpainter
 from cicm.assembly.model import ModelConfig
-from cicm.assembly.weights import UNUSABLE, read_header
+from cicm.assembly.weights import ENDINGS, UNUSABLE, read_header
 from cicm.conventions import InputError
-from cicm.files import check_readable
+from cicm.files import check_output, write_atomic
 from cicm.memory import KINDS, ContextMemory, MemoryConfig
 from cicm.memory.state import MemoryState
+from cicm.plain import from_plain
 
 FORMAT = "cicm-album-1"
 MAX_BYTES = 2**30
-STATE = ("anchors", "contexts", "mass")
+_STATE = ("anchors", "contexts", "mass")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Page:
 
     def tensors(self) -> dict[str, Tensor]:
         """By the names that they have in a `ContextMemory`."""
-        return dict(zip(STATE, (self.state.anchors, self.state.contexts, self.state.weight()), strict=True))
+        return dict(zip(_STATE, (self.state.anchors, self.state.contexts, self.state.weight()), strict=True))
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class AlbumFacts:
     side: int
     extended: bool
     content: str
+
+    def __post_init__(self) -> None:
+        if min(self.photos, self.skipped, self.regions, self.side) < 0:
+            raise InputError("an album can't hold fewer than 0 of anything.")
 
 
 @dataclass(frozen=True)
@@ -135,16 +139,9 @@ def save_album(album: Album, path: str | os.PathLike, *, overwrite: bool = False
     """Write an album as one safetensors file, whole or not at all; the same album is the same file.
 
     Raises:
-        InputError: another ending, a folder, no such folder, an existing file without `overwrite`, values that are not
-            finite.
+        InputError: what `check_output` refuses; values that are not finite.
     """
-    target = Path(path)
-    if target.suffix != ".safetensors":
-        raise InputError(f"an album is written as .safetensors; got {target.name}. Change the ending.")
-    if target.is_dir() or not target.parent.is_dir():
-        raise InputError(f"expected a file in a folder that exists; got {target}. Make the folder first.")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name, or add --overwrite.")
+    target = check_output(path, endings=ENDINGS, overwrite=overwrite, what="album")
     tensors = {
         f"{site}/{name}": t.contiguous() for site, page in album.pages.items() for name, t in page.tensors().items()
     }
@@ -157,19 +154,7 @@ def save_album(album: Album, path: str | os.PathLike, *, overwrite: bool = False
         "facts": asdict(album.facts),
     }
     # One entry: the order of several in the header is not fixed, and the same album shall be the same file.
-    data = save(tensors, {"album": json.dumps(about)})
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_atomic(target, save(tensors, {"album": json.dumps(about)}), overwrite=overwrite)
     return target
 
 
@@ -179,10 +164,7 @@ def load_album(path: str | os.PathLike) -> Album:
     Raises:
         InputError: missing, too large, damaged, a pickle, not an album, or numbers that make no sense.
     """
-    file = check_readable(path, "album")
-    if (size := file.stat().st_size) > MAX_BYTES:
-        raise InputError(f"{file} has {size / 2**20:.0f} MiB; an album has at most {MAX_BYTES // 2**20}.")
-    header = read_header(file)
+    file, header = Path(path), read_header(path, "album", MAX_BYTES)
     if "album" not in header:
         hint = " It is a model: name it with --weights." if str(header.get("format", "")).startswith("cicm-") else ""
         raise InputError(f"{file} is safetensors but no album.{hint} Albums are made with cicm remember.")
@@ -190,7 +172,7 @@ def load_album(path: str | os.PathLike) -> Album:
         about = json.loads(header["album"])
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {str(about['format'])[:20]!r}, expected {FORMAT!r}")
-        facts = _facts(about["facts"])
+        facts = from_plain(AlbumFacts, about["facts"], "facts")
         mark = about["fingerprint"]
         if not _digest(mark) or not _digest(facts.content):
             raise ValueError("its digests are none")
@@ -204,12 +186,12 @@ def load_album(path: str | os.PathLike) -> Album:
 
 
 def _pages(tensors: dict[str, Tensor], configs: Mapping[str, MemoryConfig]) -> dict[str, Page]:
-    wanted = {f"{site}/{name}" for site in configs for name in STATE}
+    wanted = {f"{site}/{name}" for site in configs for name in _STATE}
     if not configs or set(tensors) != wanted:
         raise ValueError(f"it holds {len(tensors)} tensors, expected {len(wanted)}")
     pages = {}
     for site, config in configs.items():
-        own = {name: tensors[f"{site}/{name}"] for name in STATE}
+        own = {name: tensors[f"{site}/{name}"] for name in _STATE}
         channels = own["anchors"].shape[-1] if own["anchors"].ndim == 2 else 0
         sizes: dict[str, tuple[int, ...]] = {
             "anchors": (config.sets, channels),
@@ -223,20 +205,8 @@ def _pages(tensors: dict[str, Tensor], configs: Mapping[str, MemoryConfig]) -> d
                 raise ValueError(f"{site}/{name} holds values that are not finite")
         if not KINDS[config.kind].writes or bool((own["mass"] < 0).any()) or not bool(own["mass"].sum() > 0):
             raise ValueError(f"{site} holds nothing")
-        pages[site] = Page(config, MemoryState(*(own[name] for name in STATE)))
+        pages[site] = Page(config, MemoryState(*(own[name] for name in _STATE)))
     return pages
-
-
-def _facts(content: dict[str, Any]) -> AlbumFacts:
-    kinds = {"extended": bool, "content": str}
-    names = [field.name for field in fields(AlbumFacts)]
-    if set(content) != set(names):
-        raise ValueError("its facts are of another version")
-    for name in names:
-        kind = kinds.get(name, int)
-        if type(content[name]) is not kind or (kind is int and content[name] < 0):
-            raise ValueError(f"its {name} is {str(content[name])[:20]!r}")
-    return AlbumFacts(**content)
 
 
 def _digest(text: Any) -> bool:

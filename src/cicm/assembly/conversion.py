@@ -1,18 +1,13 @@
-"""Published weights of the original networks into files of ours, and back.
+"""Published weights of the original networks into files of ours.
 
-What comes from outside is never unpickled freely: `weights_only=True`, its size bounded before it is opened, its shapes
-compared before anything is allocated for them.
+Shapes are compared before anything is allocated for them; `cicm.assembly.restoring` is the way back.
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import inspect
 import os
-import pickle
-import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,64 +16,21 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cicm.assembly.checkpoint import Checkpoint, State, read_checkpoint
 from cicm.assembly.inpainter import MemoryInpainter
 from cicm.assembly.model import ModelConfig
-from cicm.assembly.weights import FORMAT, MAX_BYTES, UNUSABLE, check_target, load_weights, read_header, save_weights
+from cicm.assembly.weights import ENDINGS, UNUSABLE, save_weights
 from cicm.conventions import InputError
+from cicm.files import check_output
 from cicm.networks import InpaintingNetwork, maker
-from cicm.networks.originals import (
-    Misfit,
-    compare_shapes,
-    convertible,
-    origin,
-    original_code,
-    original_shapes,
-    recognise,
-)
+from cicm.networks.originals import Misfit, compare_shapes, origin, original_code, original_shapes, recognise
 
-State = dict[str, Tensor]
-
-CONTAINERS = ("generator", "state_dict", "model")
-"""Under which keys a checkpoint keeps the network; the first that is there counts."""
-COUNTERS = ("n_iter", "iteration")
-MAX_TENSORS = 100_000
-MAX_NAME = 300
-MARGIN_BYTES = 2**26
-WIDTHS = (64, 32, 16, 8, 4)
-
-PUBLISHED: dict[tuple[str, str], tuple[str, str | None]] = {
-    ("rfr", ""): ("", "n_iter"),
-    ("misf", ""): ("", "iteration"),
-    ("jpgnet", "generator"): ("generator.pth", "iteration"),
-    ("jpgnet", "edges"): ("edges.pth", "iteration"),
-    ("jpgnet", "filter"): ("filter.pth", None),
-    ("jpgnet", "fusion"): ("0_fusion.pth", None),  # its loader wants a number in front
-}
-"""(network, part) -> file name within a folder, and the counter of the container; no counter: a bare state dict."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A published file that was read.
-
-    Args:
-        path: where it was.
-        state: its tensors, by the original's names.
-        sha256: of the file.
-        iteration: of the training that made it; None where the file does not say.
-        notes: what was unwrapped or taken off, for people.
-    """
-
-    path: Path
-    state: State
-    sha256: str
-    iteration: int | None = None
-    notes: tuple[str, ...] = ()
+_MARGIN_BYTES = 2**26
+_WIDTHS = (64, 32, 16, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -96,9 +48,6 @@ class Conversion:
     config: ModelConfig
     notes: tuple[str, ...] = ()
     card: dict[str, Any] = field(default_factory=dict)
-
-
-# There ----------------------------------------------------------------------------------------------------------------
 
 
 def convert(
@@ -128,10 +77,10 @@ def convert(
             name); a part that is missing or comes twice; an output that is there. Nothing was written then.
     """
     module = original_code(network)
-    target = check_target(output, overwrite=overwrite)
-    for file in (*files, *(parts or {}).values()):
-        if target.exists() and Path(file).exists() and target.samefile(file):
-            raise InputError(f"{target} is the file to convert; choose another output.")
+    inputs = [*files, *(parts or {}).values()]
+    target = check_output(
+        output, endings=ENDINGS, inputs=inputs, overwrite=overwrite, what="weights file", make_folder=True
+    )
     known = inspect.signature(maker(network)).parameters
     if unknown := sorted(set(options or {}) - set(known)):
         raise InputError(f"network {network!r} has no option {unknown[0]!r}; it takes {', '.join(known)}.")
@@ -149,143 +98,22 @@ def convert(
     if idle:
         notes.append(f"left out, as the options say: {', '.join(idle)}")
         held = {part: one for part, one in held.items() if part not in idle}
-    config = ModelConfig(network, options_of(made))
+    config = ModelConfig(network, _options_of(made))
     card = _card(network, held)
     save_weights(target, MemoryInpainter(made), config, card, overwrite=overwrite)
     return Conversion((target,), config, tuple(notes), card)
 
 
-def options_of(network: InpaintingNetwork) -> dict[str, Any]:
+def _options_of(network: InpaintingNetwork) -> dict[str, Any]:
     """The options that a network was made with, where they are not the defaults; `width` always.
 
     Example:
         >>> from cicm.networks import create
-        >>> options_of(create("unet", width=8, start="smooth"))
+        >>> _options_of(create("unet", width=8, start="smooth"))
         {'width': 8, 'start': 'smooth'}
     """
     known = inspect.signature(type(network)).parameters
     return {k: v for k, v in network.options.items() if k == "width" or v != known[k].default}
-
-
-def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """Read the tensors of a published file (.pth, .pt or .safetensors) without running what it may hold.
-
-    Containers are unwrapped, and the prefix that DataParallel puts before every name is taken off.
-
-    Raises:
-        InputError: missing, too large, damaged, more than tensors and plain data, one of our own files, or a file of
-            something else than a network: an optimizer, a discriminator.
-    """
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"expected a checkpoint (.pth or .safetensors); {file} is a folder. Name the file in it.")
-    if not file.is_file():
-        raise InputError(f"no checkpoint at {file}; check the path.")
-    size = file.stat().st_size
-    if size > MAX_BYTES:
-        raise InputError(f"{file} has {size / 2**30:.1f} GiB; checkpoints up to {MAX_BYTES // 2**30} GiB are read.")
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        stream.seek(0)
-        pickled = stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-        stream.seek(0)
-        found = _unpickled(file, stream) if pickled else _tensors_of(file)
-    state, iteration, notes = _unwrapped(file, found)
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if claimed > 4 * size:  # a view can repeat its numbers; those of a network do not
-        raise InputError(f"{file} has {size} bytes and claims tensors of {claimed}: it is damaged, or made to harm.")
-    return Checkpoint(file, state, digest, iteration, notes)
-
-
-def _unpickled(file: Path, stream: Any) -> Any:
-    if zipfile.is_zipfile(stream):
-        stream.seek(0)
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise InputError(f"{file} is a damaged archive: {error}. Get it again.") from error
-        if unpacked > MAX_BYTES:
-            raise InputError(
-                f"{file} unpacks to {unpacked / 2**30:.1f} GiB; checkpoints up to {MAX_BYTES // 2**30} GiB are read."
-            )
-    stream.seek(0)
-    try:
-        return torch.load(stream, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).replace("\n", " ")
-        told = reason.split("Unsupported global: ")[-1].split(" was not ")[0] if "global" in reason else ""
-        raise InputError(
-            f"{file} was not opened: it is damaged, or holds more than tensors and plain data"
-            f"{f' ({told})' if told else ''}, which could run code. Save its state dict alone where you trust it."
-        ) from error
-    except Exception as error:  # damage inside a pickle can raise anything, also struct.error or an assertion
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{file} is damaged, or no checkpoint of torch: {reason} Get it again.") from error
-
-
-def _tensors_of(file: Path) -> State:
-    header = read_header(file)
-    if header.get("format") == FORMAT:
-        raise InputError(
-            f"{file} is a cicm model already. The way back is: cicm convert NAME FILE --to original -o OUT."
-        )
-    try:
-        return load_file(file, device="cpu")
-    except UNUSABLE as error:
-        raise InputError(f"{file} is damaged: {error}. Get it again.") from error
-
-
-def _unwrapped(file: Path, found: Any) -> tuple[State, int | None, tuple[str, ...]]:
-    """The state dict in what a file holds, the iteration it names, and notes."""
-    notes = []
-    iteration = None
-    if isinstance(found, Mapping) and not _is_state(found):
-        counters = [found[key] for key in COUNTERS if type(found.get(key)) is int]
-        iteration = counters[0] if counters and 0 <= counters[0] < 2**53 else None
-        key = next((key for key in CONTAINERS if isinstance(found.get(key), Mapping)), None)
-        if key is None:
-            raise InputError(_no_network(file, found))
-        others = [str(other)[:MAX_NAME] for other in found if other != key and other not in COUNTERS]
-        left = f"; left out: {', '.join(map(_shown, others))}" if others else ""
-        notes.append(f"took the entry {key!r}{left}")
-        found = found[key]
-    if not isinstance(found, Mapping) or not _is_state(found):
-        raise InputError(_no_network(file, found))
-    if len(found) > MAX_TENSORS or any(len(name) > MAX_NAME or not name.isprintable() for name in found):
-        raise InputError(
-            f"{file} holds names that no network has (more than {MAX_TENSORS}, longer than {MAX_NAME}, or unprintable)."
-        )
-    for name, tensor in found.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-            raise InputError(f"{file}: {name} must be a plain tensor of real numbers; got {tensor.dtype}.")
-    state = {str(name): tensor.detach() for name, tensor in found.items()}
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-        notes.append('took "module." off every name: it was saved by DataParallel')
-    return state, iteration, tuple(notes)
-
-
-def _is_state(found: Mapping) -> bool:
-    return bool(found) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
-
-
-def _no_network(file: Path, found: Any) -> str:
-    keys = [str(key) for key in found] if isinstance(found, Mapping) else []
-    if any("discriminator" in key for key in keys):
-        return f"{file} holds a discriminator, which repairs nothing; expected the generator's file."
-    if "param_groups" in keys or any(key.startswith("optim") for key in keys):
-        return f"{file} holds only the state of an optimizer; expected the file of the network."
-    told = f"a dict of {', '.join(map(_shown, keys[:8])) or 'nothing'}" if isinstance(found, Mapping) else ""
-    return (
-        f"{file} holds no network: expected names and tensors, or a dict with one of {', '.join(CONTAINERS)}; "
-        f"got {told or type(found).__name__}."
-    )
-
-
-def _shown(key: str) -> str:
-    """A key from outside, without what a terminal would obey."""
-    return repr(key[:60])
 
 
 def _by_part(
@@ -349,11 +177,11 @@ def _network(
     """The network that the files make, the tensors that were not kept bit for bit, the parts that it does not use."""
     tensors = [tensor for one in held.values() for tensor in one.state.values()]
     try:
-        with _Allowance(MARGIN_BYTES + 4 * sum(4 * tensor.numel() for tensor in tensors)):
+        with _Allowance(_MARGIN_BYTES + 4 * sum(4 * tensor.numel() for tensor in tensors)):
             made = module.from_original(_given({part: one.state for part, one in held.items()}), **options).eval()
     except (LookupError, *UNUSABLE) as error:  # InputError is a ValueError
         raise InputError(_what_is_wrong(network, held, error, options)) from error
-    back = _parted(module, module.to_original(made))
+    back = parted(module, module.to_original(made))
     rounded = []
     idle = [part for part in held if part not in back]  # an option can leave a part out
     for part, one in held.items():
@@ -371,7 +199,8 @@ def _given(parts: Mapping[str, State]) -> Any:
     return parts[""] if set(parts) == {""} else dict(parts)
 
 
-def _parted(module: ModuleType, state: State) -> dict[str, State]:
+def parted(module: ModuleType, state: State) -> dict[str, State]:
+    """Part -> its share of an original's state; the one part is named "" where the original is one file."""
     return module.parts_of(state) if hasattr(module, "parts_of") else {"": state}
 
 
@@ -384,7 +213,7 @@ def _what_is_wrong(network: str, held: Mapping[str, Checkpoint], error: Exceptio
     flat = {f"{part}.{n}" if part else n: t for part, one in held.items() for n, t in one.state.items()}
     fits = [error.fit] if isinstance(error, Misfit) else []
     sized = fits and 2 * len(fits[0].misshapen) < len(flat)
-    for width in () if sized else WIDTHS:  # the tensor that tells the width is lacking: the nearest of these
+    for width in () if sized else _WIDTHS:  # the tensor that tells the width is lacking: the nearest of these
         with suppress(TypeError, ValueError):
             shapes = original_shapes(network, **{**options, "width": width})
             expected = {
@@ -439,81 +268,3 @@ def _card(network: str, held: Mapping[str, Checkpoint]) -> dict[str, Any]:
         "converted": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "original": original,
     }
-
-
-# And back -------------------------------------------------------------------------------------------------------------
-
-
-def restore(
-    network: str, weights: str | os.PathLike, output: str | os.PathLike, *, overwrite: bool = False
-) -> Conversion:
-    """Write a weights file of ours as the original's code loads it.
-
-    Args:
-        network: what the file holds, as a check.
-        weights: a .safetensors file of ours; memories are left out, which the notes say.
-        output: a .pth file; a folder where the original is published in parts.
-        overwrite: replace files that are there.
-
-    Raises:
-        InputError: not such a file, of another network, or an output that is there. Nothing was written then.
-    """
-    module = original_code(network)
-    target, folder = Path(output), hasattr(module, "parts_of")
-    _check_back(target, folder, overwrite)
-    loaded = load_weights(weights)
-    if (holds := loaded.config.network) != network:
-        instead = f"use: cicm convert {holds} --to original" if holds in convertible() else "that has no original"
-        raise InputError(f"{weights} holds the network {holds!r}, not {network!r}; {instead}.")
-    parts = _parted(module, module.to_original(loaded.model.network))
-    notes = []
-    if sites := list(loaded.model.memories):
-        notes.append(f"the memory at {' and '.join(sites)} was left out: the original has none")
-    written: dict[Path, Any] = {}
-    for part, state in parts.items():
-        name, counter = PUBLISHED.get((network, part), (f"{part}.pth", None))
-        written[target / name if folder else target] = {counter: 0, "generator": state} if counter else state
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if folder:
-        _write_folder(target, written)
-    else:
-        _write(target, written[target])
-    return Conversion(tuple(written), loaded.config, tuple(notes), loaded.card)
-
-
-def _check_back(target: Path, folder: bool, overwrite: bool) -> None:
-    if folder:
-        if target.suffix in (".pth", ".pt", ".safetensors") or target.is_file():
-            raise InputError(f"expected a folder for the parts of the original; got {target}.")
-        if target.is_dir() and any(target.iterdir()) and not overwrite:
-            raise InputError(f"{target} is not empty; choose another folder, or allow overwriting.")
-        return
-    if target.suffix not in (".pth", ".pt"):
-        raise InputError(f"the original's weights are written as .pth; got {target.name}. Change the ending.")
-    if target.is_dir():
-        raise InputError(f"expected a file to write weights to; {target} is a folder.")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name, or allow overwriting.")
-
-
-def _write(target: Path, content: Any) -> None:
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _write_folder(target: Path, contents: Mapping[Path, Any]) -> None:
-    """All files beside the folder first, so that it never holds some of them."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
-        for path, content in contents.items():
-            _write(Path(beside) / path.name, content)
-        target.mkdir(exist_ok=True)
-        for path in contents:
-            os.replace(Path(beside) / path.name, path)

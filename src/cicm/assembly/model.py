@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cicm import memory as memories
 from cicm.assembly.inpainter import MemoryInpainter
-from cicm.conventions import InputError
 from cicm.memory import MemoryConfig
 from cicm.networks import create
+from cicm.plain import from_plain
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,9 @@ class ModelConfig:
         """The inverse of `to_dict`; refuses unknown keys.
 
         Raises:
-            InputError: an unknown key, with the nearest known one.
+            InputError: an unknown key, with the nearest known one; a value of another type.
         """
-        _refuse_unknown(data, cls)
-        sites = data.get("memories", {})
-        for site in sites.values():
-            _refuse_unknown(site, MemoryConfig)
-        return cls(
-            data.get("network", "unet"),
-            dict(data.get("options", {})),
-            {name: MemoryConfig(**site) for name, site in sites.items()},
-        )
+        return from_plain(cls, data)
 
 
 def build(config: ModelConfig) -> MemoryInpainter:
@@ -65,12 +56,3 @@ def build(config: ModelConfig) -> MemoryInpainter:
     return MemoryInpainter(
         network, {name: memories.create(network.site(name).channels, c) for name, c in config.memories.items()}
     )
-
-
-def _refuse_unknown(data: Mapping[str, Any], into: type) -> None:
-    known = [f.name for f in fields(into)]
-    for key in data:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}."
-            raise InputError(f"{into.__name__} has no {key!r}; {hint}")

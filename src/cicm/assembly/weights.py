@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,14 @@ from safetensors.torch import load_file, save_file
 from cicm.assembly.inpainter import MemoryInpainter
 from cicm.assembly.model import ModelConfig, build
 from cicm.conventions import InputError
+from cicm.files import atomic, check_output, check_readable
 
 FORMAT = "cicm-1"
 MAX_BYTES = 4 * 2**30
 MAX_HEADER = 2**24
+ENDINGS = (".safetensors",)
+PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How files begin that `torch.save` wrote."""
 UNUSABLE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError, SafetensorError)
 """What a header that is JSON, but not ours, can raise; RecursionError is a RuntimeError."""
 DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "unet-cicm-scenes.safetensors"
@@ -49,22 +52,6 @@ def default_weights() -> Path:
     return DEFAULT
 
 
-def check_target(path: str | os.PathLike, *, overwrite: bool = False) -> Path:
-    """Where weights may be written.
-
-    Raises:
-        InputError: another ending, a folder, or an existing file without `overwrite`.
-    """
-    target = Path(path)
-    if target.suffix != ".safetensors":
-        raise InputError(f"weights are written as .safetensors; got {target.name}. Change the ending.")
-    if target.is_dir():
-        raise InputError(f"expected a file to write weights to; {target} is a folder.")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name, or allow overwriting.")
-    return target
-
-
 def save_weights(
     path: str | os.PathLike,
     model: MemoryInpainter,
@@ -85,10 +72,9 @@ def save_weights(
         overwrite: replace an existing file.
 
     Raises:
-        InputError: another ending, a folder, or an existing file without `overwrite`.
+        InputError: what `check_output` refuses; values that are not finite.
     """
-    target = check_target(path, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = check_output(path, endings=ENDINGS, overwrite=overwrite, what="weights file", make_folder=True)
     tensors = {}
     for name, tensor in model.state_dict().items():
         small = dtype is not None and tensor.is_floating_point() and name.startswith("network.")
@@ -96,39 +82,27 @@ def save_weights(
         if not torch.isfinite(tensors[name]).all():
             raise InputError(f"{name} holds values that are not finite as {tensors[name].dtype}; nothing was written.")
     header = {"format": FORMAT, "config": json.dumps(config.to_dict()), "card": json.dumps(dict(card or {}))}
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    try:
+    with atomic(target, overwrite=overwrite) as temporary:
         save_file(tensors, temporary, metadata=header)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return target
 
 
-def read_header(path: str | os.PathLike) -> dict[str, str]:
+def read_header(path: str | os.PathLike, what: str = "weights file", most_bytes: int | None = None) -> dict[str, str]:
     """The text in a safetensors file's header, without its tensors and without torch's help.
 
     Raises:
         InputError: missing, a folder, too large, not safetensors, a pickle, or damaged.
     """
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"expected a weights file (.safetensors); {file} is a folder.")
-    if not file.is_file():
-        raise InputError(f"no weights file at {file}; check the path, or leave it out to use the weights that ship.")
-    size = file.stat().st_size
-    if size > MAX_BYTES:
-        raise InputError(f"{file} has {size / 2**30:.1f} GiB; weights up to {MAX_BYTES // 2**30} GiB are read.")
+    file = check_readable(path, what)
+    size, most = file.stat().st_size, MAX_BYTES if most_bytes is None else most_bytes
+    if size > most:
+        raise InputError(f"the {what} {file} has {size / 2**20:.0f} MiB; at most {most // 2**20} MiB are read.")
     with file.open("rb") as stream:
         start = stream.read(8)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        if start[:2] in PICKLES:
             raise InputError(
                 f"{file} is a pickle (.pth, .pt), which can run code when it is opened; expected safetensors. "
-                "Convert it where you trust it, and pass the .safetensors file."
+                "Published weights become safetensors with cicm convert."
             )
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
         text = stream.read(length) if length <= min(size, MAX_HEADER) else b""
@@ -154,10 +128,14 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
     """
     file = default_weights() if path is None else Path(path)
     header = read_header(file)
+    if "album" in header:
+        raise InputError(
+            f"{file} is an album, not a model. Use it with the model that it was made with: cicm inpaint --album FILE."
+        )
     if header.get("format") != FORMAT:
         raise InputError(
             f"{file} is safetensors but not a cicm model (expected format {FORMAT!r} in its header, "
-            f"got {header.get('format')!r}). Weights of other projects need converting first."
+            f"got {header.get('format')!r}). Published weights become a cicm model with cicm convert."
         )
     try:
         config = ModelConfig.from_dict(json.loads(header["config"]))

@@ -8,7 +8,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from cicm.attach.attached import Attached, attach
+from cicm.attach.attached import Attached
+from cicm.attach.build import attach
 
 __all__ = ["Attached", "attach"]
 

@@ -11,14 +11,14 @@ from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 
 DESCRIPTION = """\
-Turn the weights that a network's authors published into a weights file of ours, or one of ours back into what their
-code loads. `cicm networks` lists the networks; which options it has is read from the shapes in the file.
+Convert published weights of a network into a weights file of cicm, or a file of cicm back into the original layout.
+`cicm networks` lists the networks. The options of the network are read from the shapes in the file.
 
-A .pth file is a pickle: only tensors and plain data are taken from it, anything else is refused. Every name and every
-shape has to fit; if one does not, all that do not are listed and nothing is written. Weights keep the terms they were
-released on; the file's card says so, with the original's SHA-256.
+A .pth file can contain code. The code is not run: only tensors and plain data are read, anything else is refused. All
+names and shapes must match; otherwise the mismatches are listed and nothing is written. Weights keep their own terms;
+the card in the new file says so and names the SHA-256 of the original.
 
-To train on from converted weights with a memory added, name the file in a recipe: training.init = "rfr.safetensors".
+To train with converted weights and a memory, name the file in a recipe: training.init = "rfr.safetensors".
 """
 
 EXAMPLES = """\
@@ -36,35 +36,33 @@ def parser() -> ArgumentParser:
     made = verb_parser(
         "convert", DESCRIPTION, EXAMPLES, usage="cicm convert NETWORK FILE [FILE ...] -o OUTPUT [options]"
     )
-    made.add_argument("network", type=str, metavar="NETWORK", help="whose weights they are: rfr, misf, jpgnet")
+    made.add_argument("network", type=str, metavar="NETWORK", help="the network of the weights: rfr, misf or jpgnet")
     made.add_argument(
-        "files", type=str, nargs="*", metavar="FILE", help="a .pth or .safetensors file; with --to original one of ours"
+        "files", type=str, nargs="*", metavar="FILE", help="a .pth or .safetensors file; for --to original one of cicm"
     )
     made.add_argument(
         "-o",
         "--output",
         type=str,
-        required=True,
         metavar="OUTPUT",
         help="a .safetensors file; with --to original a .pth file, or a folder for the parts of jpgnet",
     )
-    made.add_argument("--to", type=str, choices=["cicm", "original"], default="cicm", help="which way (default cicm)")
+    made.add_argument("--to", type=str, choices=["cicm", "original"], default="cicm", help="target layout")
     made.add_argument(
         "--part",
         action="append",
         default=[],
         metavar="PART=FILE",
-        help="say which part a file is: generator, edges, filter, fusion",
+        help="name the part in a file: generator, edges, filter or fusion",
     )
     made.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the network that no shape tells",
+        help="an option of the network that the shapes do not show",
     )
-    made.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it is there")
-    made.add_argument("--quiet", action="store_true", help="print errors only")
+    made.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     return made
 
 
@@ -78,13 +76,17 @@ def main(argv: Sequence[str]) -> int:
     back = options.to == "original"
     parts = _pairs("--part", options.part)
     if back and (parts or options.option):
-        raise InputError("--part and --option belong to the way here, not to --to original.")
+        raise InputError("--part and --option can't be used with --to original. Leave them out.")
     if not options.files and not parts:
         raise InputError("convert takes a file: cicm convert NETWORK FILE -o OUTPUT. See cicm convert --help.")
+    if options.output is None:
+        example = f"{options.network}.pth" if back else f"{options.network}.safetensors"
+        raise InputError(f"convert needs the file to write: add -o {example}, or another name.")
     if back and len(options.files) != 1:
         raise InputError(f"--to original takes one weights file; got {len(options.files)}.")
 
-    from cicm.assembly.conversion import convert, restore
+    from cicm.assembly.conversion import convert
+    from cicm.assembly.restoring import restore
     from cicm.cli.changes import parse_value
 
     if back:
@@ -94,8 +96,6 @@ def main(argv: Sequence[str]) -> int:
         done = convert(
             options.network, options.files, options.output, parts=parts, options=given, overwrite=options.overwrite
         )
-    if options.quiet:
-        return 0
     for note in done.notes:
         print(f"cicm: note: {note}", file=sys.stderr)
     made = ", ".join(f"{key} {value}" for key, value in done.config.options.items())

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 
-DESCRIPTION = """List the data sets that are known by their published layout, or check a copy of one: which splits are
-there, how many photos against how many expected, what is wrong and what to do. Nothing is changed and nothing fetched.
+DESCRIPTION = """List the data sets whose layout is known, or check a copy of one: which splits exist, how many photos
+were found and how many were expected, what is wrong, and what to do. Nothing is changed or downloaded.
 
-Exit code: 0 complete, 1 incomplete or wrong, 2 bad input.
+Exit code: 0 complete, 1 incomplete or not as published, 2 wrong input.
 """
 
 EXAMPLES = """examples:
   cicm data list                                  names, counts, terms
-  cicm data list celeba                           what has to lie where
+  cicm data list celeba                           which files must be where
   cicm data check celeba photos/celeba            names and numbers, and the headers of some photos
   cicm data check places2 photos/places2 --split val --read        decode every photo of one split
   cicm data check nvidia-masks masks --json
 
-A checked copy is used as: cicm train RECIPE --data ROOT --layout NAME, cicm evaluate --images ROOT --layout NAME.
+To use a checked copy: cicm train RECIPE --data ROOT --layout NAME, cicm evaluate --images ROOT --layout NAME.
 """
 
 
@@ -39,12 +39,12 @@ def parser() -> ArgumentParser:
     made = verb_parser("data", DESCRIPTION, EXAMPLES, usage="cicm data list [NAME] | check NAME ROOT [options]")
     add = made.add_argument
     add("action", type=str, nargs="?", choices=["list", "check"], default="list", help="list or check")
-    add("name", type=str, nargs="?", help="name of a layout")
+    add("name", type=str, nargs="?", help="name of a data set")
     add("root", type=str, nargs="?", help="for check: the folder of the data set")
-    add("--split", type=str, nargs="+", default=[], metavar="SPLIT", help="only these splits; default all")
-    add("--quick", action="store_true", help="names and numbers alone: no file is opened")
-    add("--read", action="store_true", help="decode every picture, and name those that can't be read")
-    add("--json", action="store_true", help="print JSON, with up to a thousand names per problem")
+    add("--split", type=str, nargs="+", default=[], metavar="SPLIT", help="only these splits (default: all)")
+    add("--quick", action="store_true", help="check names and numbers only; open no file")
+    add("--read", action="store_true", help="decode every picture; list those that cannot be read")
+    add("--json", action="store_true", help="print JSON, with up to a thousand names for each problem")
     return made
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,32 +12,36 @@ from jsonargparse import ArgumentParser, Namespace
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import BANDS, InputError
 from cicm.evaluation.presets import DEFAULT, PRESETS, Preset, preset_of
+from cicm.files import check_output
+from cicm.terminal import Progress
 
 if TYPE_CHECKING:
     from cicm.data.pair_lists import Pair
-    from cicm.evaluation.methods import Method
-    from cicm.evaluation.scoring import Plan, Progress
+    from cicm.evaluation.classical import Method
+    from cicm.evaluation.plan import Plan
     from cicm.evaluation.tables import Grid
 
-SIDES = (256, 128)
-Fit = Literal["crop", "reduce"]
-Order = Literal["shuffled", "index"]
-Polarity = Literal["white", "black", "measured"]
+_GRID_PHOTOS = 3
+"""Photos of each size in a grid of pictures."""
 
-DESCRIPTION = """Score what fills holes: PSNR, SSIM, L1, perceptual and Fréchet distances, per band of missing share.
+DESCRIPTION = """Score methods that fill holes with PSNR, SSIM, L1, perceptual and Fréchet distances, by missing share.
 
-METHOD is one of: telea, navier-stokes (both also with a radius, telea:3), biharmonic, mean; default (the weights that
-come with the package) or a weights file; a folder of results made elsewhere, named BAND/PHOTO.png or PHOTO_BAND.png.
-Several are scored on the same holes. LABEL=METHOD names a row of the table.
+METHOD is one of: telea, navier-stokes (both also with a radius, telea:3), biharmonic, mean; default (the included
+weights); a weights file; a folder of results from another program, named BAND/PHOTO.png or PHOTO_BAND.png. All methods
+are scored on the same holes. LABEL=METHOD names a row of the table. Models run on a CUDA GPU if there is one.
+Stored scores (FILE.json) instead of methods are printed as one table.
+
+In a pipe or a file the table is Markdown.
 """
 
 EXAMPLES = """examples:
   cicm evaluate default telea --images photos --masks masks -o scores.json --grid scores.png
-  cicm evaluate default --images celeba --layout celeba --size 128 --fit reduce --masks masks --mask-order index
+  cicm evaluate default --images celeba --layout celeba:test --size 128 --fit reduce --masks masks
   cicm evaluate mean --images photos --masks masks --pairs list.csv --bands 40-60 --metrics psnr,ssim
   cicm evaluate --images photos --masks masks --save-pairs list.csv           (make the list, score nothing)
+  cicm evaluate telea.json memory.json --explain                              (one table of stored scores)
+  cicm evaluate --compare scores.json:default scores.json:telea
   cicm evaluate --compare plain-0.json,plain-1.json memory-0.json,memory-1.json       (seeds of A, seeds of B)
-  cicm evaluate --table telea.json memory.json --markdown --intervals
   cicm evaluate default --images photos --masks masks --protocol misf     (as another project measures)
   cicm evaluate --protocol misf --explain                                 (and how it does)
 """
@@ -49,46 +52,58 @@ def build_parser() -> ArgumentParser:
         "evaluate", DESCRIPTION, EXAMPLES, usage="cicm evaluate METHOD [METHOD ...] --images DIR --masks DIR [options]"
     )
     add = parser.add_argument
-    add("methods", nargs="*", type=str, default=[], metavar="METHOD", help="what to score, see above")
-    add("--images", type=str, metavar="DIR", help="folder of photos, searched through, or see --layout")
-    add("--layout", type=str, metavar="NAME", help="the photos lie as in this data set: cicm data list")
-    add("--split", type=str, metavar="SPLIT", help="with --layout: which photos of it (default test)")
-    add("--masks", type=str, metavar="DIR", help="folder of mask files, white = hole; without it holes are painted")
+    add("methods", nargs="*", type=str, default=[], metavar="METHOD", help="what to score; see above")
+    add("--images", type=str, metavar="DIR", help="folder of photos, with its subfolders; or see --layout")
     add(
-        "--mask-polarity", type=Polarity, default="white", help="colour that is the hole; measured: by the masks' areas"
+        "--layout",
+        type=str,
+        metavar="NAME[:SPLIT]",
+        help="layout (cicm data list) and split (default: test)",
     )
-    add("--mask-order", type=Order, default="shuffled", help="in a list that is made; index: i-th photo, i-th mask")
-    add("--pairs", type=str, metavar="CSV", help="fixed list of photo, mask, band and size; without it one is made")
-    add("--seed", type=int, default=0, help="of the list that is made")
-    add("--size", type=int, default=SIDES[0], metavar="N", help="a list that is made scores photos at NxN pixels")
-    add("--group-by-size", action="store_true", help="it scores photos at 256x256, those below at 128x128, apart")
-    add("--save-pairs", type=str, metavar="CSV", help="write the list that is made")
-    add("--avoid", type=str, metavar="CSV", help="make a list without the masks of this one")
-    add("--fit", type=Fit, default="crop", help="larger photos: cut out the centre, or reduce them first")
+    add("--masks", type=str, metavar="DIR", help="folder of masks, white = hole (default: painted holes)")
+    add(
+        "--mask-polarity",
+        type=Literal["white", "black", "measured"],
+        default="white",
+        help="colour of the hole; measured: by the areas",
+    )
+    add("--pairs", type=str, metavar="CSV", help="fixed list of photo, mask, band and size (default: a new one)")
+    add("--save-pairs", type=str, metavar="CSV", help="write the new list")
+    add(
+        "--size",
+        type=str,
+        default="256",
+        metavar="N[,N]",
+        help="photo size in a new list; of several, the first that fits",
+    )
+    add(
+        "--fit",
+        type=Literal["crop", "reduce"],
+        default="crop",
+        help="larger photos: cut out the centre, or reduce first",
+    )
     add("--bands", nargs="+", type=str, metavar="BAND", help=f"some of {', '.join(BANDS)}; default all")
-    add("--limit", type=int, metavar="N", help="at most N photos of each size, evenly spread over the list")
-    add("--metrics", nargs="+", type=str, metavar="NAME", help="default all; those without weights say what they need")
+    add("--limit", type=int, metavar="N", help="at most N photos of each size, evenly spaced in the list")
+    add(
+        "--metrics",
+        nargs="+",
+        type=str,
+        metavar="NAME",
+        help="default: all; metrics without weights say what they need",
+    )
     add(
         "--protocol",
         type=str,
         default=DEFAULT,
         metavar="NAME",
-        help=f"whose definitions of the metrics: {', '.join(PRESETS)}; --explain tells them",
+        help=f"use the metrics' definitions of: {', '.join(PRESETS)}",
     )
-    add("--raw", action="store_true", help="score a model's or folder's own pixels around the hole too")
-    add("--batch-size", type=int, default=8, metavar="N", help="pictures at once")
-    add("--device", type=str, default="auto", help="auto, cpu or cuda; for models")
-    add(
-        "-o", "--output", type=str, metavar="JSON", help="write the records, and beside them each image's scores as CSV"
-    )
-    add("--grid", type=str, metavar="PNG", help="write pictures: photo, corrupted, each method")
-    add("--grid-photos", type=int, default=3, metavar="N", help="photos of each size in the grid")
-    add("--overwrite", action="store_true", help="replace output files that are there")
-    add("--intervals", action="store_true", help="print the interval behind each mean, 95 %% bootstrap over images")
-    add("--markdown", action="store_true", help="print tables in Markdown")
-    add("--explain", action="store_true", help="print the protocol: how every number is measured")
-    add("--compare", nargs=2, type=str, metavar=("A", "B"), help="FILE.json[:METHOD] twice; several seeds with commas")
-    add("--table", nargs="+", type=str, metavar="JSON", help="one table of the records in several files")
+    add("--raw", action="store_true", help="also score a method's own pixels outside the hole")
+    add("-o", "--output", type=str, metavar="JSON", help="write the records, and beside them a CSV with each image")
+    add("--grid", type=str, metavar="PNG", help=f"write pictures of {_GRID_PHOTOS} photos of each size, by each method")
+    add("--overwrite", action="store_true", help="replace output files that exist")
+    add("--explain", action="store_true", help="print the protocol, and 95 %% bootstrap intervals behind the means")
+    add("--compare", nargs=2, type=str, metavar=("A", "B"), help="two FILE.json[:METHOD]; join seeds with commas")
     return parser
 
 
@@ -98,16 +113,19 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: whatever the caller or a file got wrong; nothing is written then.
     """
+    if any(word.split("=")[0] == "--weights" for word in argv):
+        raise InputError("evaluate takes weights as a method: cicm evaluate FILE.safetensors --images DIR --masks DIR.")
     options = parse(build_parser(), argv)
-    if (options.compare or options.table) and (options.methods or (options.compare and options.table)):
-        raise InputError("--compare and --table read files of records and score nothing; leave the methods out.")
-    if (options.compare or options.table) and options.protocol != DEFAULT:
+    stored = [method for method in options.methods if method.endswith(".json")]
+    if options.compare and options.methods:
+        raise InputError("--compare reads files of records and scores nothing; leave the methods out.")
+    if stored and len(stored) < len(options.methods):
+        raise InputError("either methods are scored or files of records are printed, not both in one call.")
+    if (options.compare or stored) and options.protocol != DEFAULT:
         raise InputError("--protocol says how methods are scored; files of records have been. Leave it out.")
     if options.compare:
         return _compare(options)
-    if options.table:
-        return _table(options)
-    return _score(options)
+    return _table(stored, options.explain) if stored else _score(options)
 
 
 def _compare(options: Namespace) -> int:
@@ -116,21 +134,21 @@ def _compare(options: Namespace) -> int:
 
     first, second = (load_runs(text) for text in options.compare)
     names = [" ".join(dict.fromkeys(method for _, method in runs)) for runs in (first, second)]
-    _print(comparison_table(compare(first, second), *names), options.markdown)
+    _print(comparison_table(compare(first, second), *names))
     if options.explain:
         print(f"\n{first[0][0].protocol.explain()}")
     return 0
 
 
-def _table(options: Namespace) -> int:
+def _table(files: Sequence[str], explain: bool) -> int:
     from cicm.evaluation.records import Evaluation
     from cicm.evaluation.tables import notes, table
 
-    evaluation = Evaluation.join(Evaluation.load(path) for path in options.table)
-    _print(table(evaluation, intervals=options.intervals), options.markdown)
+    evaluation = Evaluation.join(Evaluation.load(path) for path in files)
+    _print(table(evaluation, intervals=explain))
     for note in notes(evaluation):
         print(note)
-    if options.explain:
+    if explain:
         print(f"\n{evaluation.protocol.explain()}")
     return 0
 
@@ -141,29 +159,29 @@ def _score(options: Namespace) -> int:
         print(preset.explain())
         return 0
     if not (options.methods or options.save_pairs or options.explain):
-        raise InputError("name a method to score, as telea, default or a folder of results. See cicm evaluate --help.")
+        raise InputError(
+            "name a method to score: weights (default, or a file), telea, or a folder of results. Example: "
+            "cicm evaluate default --images DIR --masks DIR."
+        )
     if not options.images:
         raise InputError("give the photos with --images DIR, and mask files with --masks DIR.")
-    if options.split and not options.layout:
-        raise InputError("--split is of a data set; name its --layout, one of cicm data list.")
     if options.raw and not options.methods:
         raise InputError("--raw says how methods are scored; name one.")
 
     from cicm.data.pair_lists import write_pairs
     from cicm.evaluation.grid import save_grid
-    from cicm.evaluation.records import check_output, images_path
-    from cicm.evaluation.scoring import evaluate, make_plan, make_protocol
+    from cicm.evaluation.plan import make_plan, make_protocol
+    from cicm.evaluation.records import images_path
+    from cicm.evaluation.scoring import evaluate
     from cicm.evaluation.tables import notes, table
 
     for path, ending in ((options.output, ".json"), (options.grid, ".png"), (options.save_pairs, ".csv")):
         if path:
-            check_output(Path(path), ending, overwrite=options.overwrite)
+            check_output(path, endings=[ending], overwrite=options.overwrite)
     if options.output:
-        check_output(images_path(Path(options.output)), ".csv", overwrite=options.overwrite)
+        check_output(images_path(Path(options.output)), overwrite=options.overwrite)
     if (options.output or options.grid) and not options.methods:
         raise InputError("-o and --grid hold what a method did; name one.")
-    if options.grid and options.grid_photos < 1:
-        raise InputError(f"--grid-photos must be at least 1; got {options.grid_photos}.")
     metrics = _split(options.metrics) or preset.names
 
     invert = _inverted(options)
@@ -186,21 +204,21 @@ def _score(options: Namespace) -> int:
         if options.explain:
             print(make_protocol(plan, metrics, preset=preset).explain())
         return 0
-    with _progress(len(methods) * len(plan.pairs)) as progress:
+    photos = _GRID_PHOTOS if options.grid else 0
+    with Progress(len(methods) * len(plan.pairs), "images") as bar:
         evaluation, rows = evaluate(
             methods,
             plan,
             metrics,
-            batch_size=options.batch_size,
-            grid_photos=options.grid_photos if options.grid else 0,
+            grid_photos=photos,
             preset=preset,
-            progress=progress,
+            progress=lambda cell, images: bar.advance(images, cell),
         )
     written = evaluation.save(options.output, overwrite=options.overwrite) if options.output else []
     if options.grid:
         save_grid(options.grid, rows, overwrite=options.overwrite)
         written.append(Path(options.grid))
-    _print(table(evaluation, intervals=options.intervals), options.markdown)
+    _print(table(evaluation, intervals=options.explain))
     for note in notes(evaluation):
         print(note)
     _tell_missing(metrics, preset)
@@ -218,31 +236,17 @@ def _pairs(options: Namespace, invert: bool) -> list[Pair]:
     from cicm.data.pair_lists import read_pairs
     from cicm.data.pairs import make_pairs
     from cicm.datasets import photos_of
-    from cicm.evaluation.lists import without_masks
 
     if options.pairs:
-        if options.save_pairs or options.avoid:
-            raise InputError("--save-pairs and --avoid are for a list that is made; leave --pairs out.")
-        if options.layout or options.mask_order != "shuffled":
-            raise InputError("--layout and --mask-order are for a list that is made; leave --pairs out.")
+        if options.save_pairs or options.layout:
+            raise InputError("--save-pairs and --layout are for a list that is made; leave --pairs out.")
         return read_pairs(options.pairs)
-    sides = SIDES if options.group_by_size else (options.size,)
-    if min(sides) < 32:
-        raise InputError(f"--size must be at least 32 pixels; got {options.size}.")
-    if options.mask_order == "index" and (options.avoid or not options.masks):
-        raise InputError("--mask-order index takes mask files in their order: give --masks, and leave --avoid out.")
-    pairs = make_pairs(
-        options.images,
-        options.masks,
-        options.seed,
-        sizes=sides,
-        invert=invert,
-        photos=photos_of(options.images, options.layout, options.split or "test") if options.layout else None,
-        order=options.mask_order,
-    )
-    if options.avoid and options.masks:
-        pairs = without_masks(pairs, options.masks, read_pairs(options.avoid), seed=options.seed, invert=invert)
-    return pairs
+    sizes = [int(size) if size.isdecimal() and len(size) < 6 else 0 for size in options.size.split(",")]
+    if min(sizes) < 32:
+        raise InputError(f"--size must be whole numbers of pixels, each at least 32, as 256,128; got {options.size}.")
+    name, _, split = (options.layout or "").partition(":")
+    photos = photos_of(options.images, name, split or "test") if name else None
+    return make_pairs(options.images, options.masks, sizes=sizes, invert=invert, photos=photos)
 
 
 def _inverted(options: Namespace) -> bool:
@@ -261,22 +265,18 @@ def _inverted(options: Namespace) -> bool:
 
 
 def _methods(options: Namespace) -> list[Method]:
-    from cicm.evaluation.methods import Classical, method_from
+    import torch
 
-    methods = [method_from(text, device=_device(options.device), raw=options.raw) for text in options.methods]
+    from cicm.evaluation.classical import Classical
+    from cicm.evaluation.methods import method_from
+
+    methods = [
+        method_from(text, device="cuda" if torch.cuda.is_available() else "cpu", raw=options.raw)
+        for text in options.methods
+    ]
     if options.raw and (classical := [method.name for method in methods if isinstance(method, Classical)]):
         raise InputError(f"--raw is for models and folders; {', '.join(classical)} never touch the known pixels.")
     return methods
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and not (name.split(":")[0] == "cuda" and torch.cuda.is_available()):
-        raise InputError(f"the device must be auto, cpu or, where there is a GPU, cuda; got {name!r}.")
-    return name
 
 
 def _split(words: Sequence[str] | None) -> list[str]:
@@ -293,59 +293,24 @@ def _tell(plan: Plan) -> None:
 
 
 def _tell_missing(metrics: Sequence[str], preset: Preset) -> None:
-    """What to do about the metrics that the table calls n/a."""
-    for name in metrics:
-        if name in preset.absent:
-            print(f"n/a: {name} as in {preset.name}: {preset.absent[name]}", file=sys.stderr)
-        elif reason := preset.create(name).available():
-            print(f"n/a: {reason}", file=sys.stderr)
+    """What to do about the metrics that the table calls n/a; each sentence once."""
+    told = [
+        f"{name} as in {preset.name}: {preset.absent[name]}"
+        if name in preset.absent
+        else preset.create(name).available()
+        for name in metrics
+    ]
+    for reason in dict.fromkeys(filter(None, told)):
+        print(f"n/a: {reason}", file=sys.stderr)
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Progress]:
-    """A bar with rate and time left on a terminal, a line per cell of the table elsewhere; both on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        seen: set[str] = set()
-
-        def line(text: str, images: int) -> None:
-            if text not in seen:
-                seen.add(text)
-                print(f"scoring {text}", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("scoring", total=total, rate="")
-
-        def advance(text: str, images: int) -> None:
-            bar.update(task, description=text, advance=images)
-            speed = bar.tasks[task].speed
-            bar.update(task, rate=f"{speed:.1f} images/s" if speed else "")
-
-        yield advance
-
-
-def _print(grid: Grid, markdown: bool) -> None:
-    if markdown:
+def _print(grid: Grid) -> None:
+    """Drawn on a terminal, Markdown elsewhere."""
+    if not sys.stdout.isatty():
         print(grid.markdown())
         return
     from rich.console import Console
 
-    # A pipe has no width of its own; the table is then as wide as it needs to be, up to 250 characters.
-    console = Console() if sys.stdout.isatty() else Console(width=250)
+    console = Console()
     for part in grid.rich(console.width):
         console.print(part)

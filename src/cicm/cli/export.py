@@ -10,17 +10,17 @@ from jsonargparse import ArgumentParser
 from cicm.cli.parsing import parse, verb_parser
 
 DESCRIPTION = """\
-Write a model as one file that runs without this package: ONNX for onnxruntime and all that reads it, or a program of
-torch (torch.export) for Python and C++. Any batch, height and width that the network's size rule allows. The file holds
-the size rule, the model's card and its licence. It is compared with the model before it is put in its place.
+Write a model as one file that runs without this package: ONNX, or a program of torch (torch.export) for Python and
+C++. The file accepts any batch, height and width that the network's size rule allows. It contains the size rule, the
+model's card and its licence. Before the file is written, its output is compared with the model's.
 
-The graph takes `image` (B, 3, H, W), RGB in [0, 1], and `hole` (B, 1, H, W), 1 = missing, and gives `composite`.
-cicm inpaint fills photos with an .onnx file too, then without torch. ONNX needs: pip install 'cicm[export]'
+The graph takes `image` (B, 3, H, W), RGB in [0, 1], and `hole` (B, 1, H, W), 1 = missing, and returns `composite`.
+cicm inpaint --weights FILE.onnx fills photos without torch. ONNX needs the extra `export`: pip install 'cicm[export]'
 """
 
 EXAMPLES = """\
 examples:
-  cicm export --to onnx -o cicm.onnx                        (the weights that ship)
+  cicm export --to onnx -o cicm.onnx                        (the included weights)
   cicm export mine.safetensors --to torch -o mine.pt2
   cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --weights cicm.onnx
 """
@@ -31,11 +31,10 @@ def build_parser() -> ArgumentParser:
         "export", DESCRIPTION, EXAMPLES, usage="cicm export [WEIGHTS] --to onnx|torch -o FILE [options]"
     )
     add = parser.add_argument
-    add("weights", type=str, nargs="?", metavar="WEIGHTS", help="a .safetensors file of cicm; default: those that ship")
+    add("weights", type=str, nargs="?", metavar="WEIGHTS", help="a .safetensors file of cicm (default: included)")
     add("--to", type=str, choices=["onnx", "torch"], required=True, help="the kind of file")
-    add("-o", "--output", type=str, required=True, metavar="FILE", help="ends in .onnx, or in .pt2 for torch")
-    add("--overwrite", action="store_true", help="replace FILE if it is there")
-    add("--quiet", action="store_true", help="print errors only")
+    add("-o", "--output", type=str, required=True, metavar="FILE", help="file to write: .onnx, or .pt2 for torch")
+    add("--overwrite", action="store_true", help="replace FILE if it exists")
     return parser
 
 
@@ -56,10 +55,9 @@ def main(argv: Sequence[str]) -> int:
     except ExportError as error:
         print(f"cicm: error: {error}", file=sys.stderr)
         return 1
-    if not options.quiet:
-        sizes = ", ".join(f"{batch}x{height}x{width}" for batch, height, width in made.sizes)
-        print(
-            f"{made.path}: {made.path.stat().st_size / 2**20:.1f} MiB, equals the model to {made.difference:.0e} "
-            f"at {sizes}, {made.seconds:.0f} s"
-        )
+    sizes = ", ".join(f"{batch}x{height}x{width}" for batch, height, width in made.sizes)
+    print(
+        f"{made.path}: {made.path.stat().st_size / 2**20:.1f} MiB, equals the model to {made.difference:.0e} "
+        f"at {sizes}, {made.seconds:.0f} s"
+    )
     return 0

@@ -14,9 +14,9 @@ from cicm.files import check_output
 
 DESCRIPTION = """Draw a figure from what `cicm table run` made.
 
-A figure whose rows have a place on an axis, such as figure3, becomes curves of every metric that was measured (PNG, SVG
-or PDF; needs the extra `figures`). Any other, such as figure4, becomes a grid (PNG) of three photos of each data set:
-photo, corrupted, and what the trained network of each row makes of it.
+If its rows have a place on an axis, as in figure3, the figure has a curve for each metric (PNG, SVG or PDF; needs the
+extra `figures`). Otherwise, as in figure4, it is a grid (PNG) with three photos of each data set: the photo, the photo
+with its hole, and the fill by the network of each row.
 """
 
 EXAMPLES = """examples:
@@ -30,8 +30,8 @@ def parser() -> ArgumentParser:
     made = verb_parser("figure", DESCRIPTION, EXAMPLES, usage="cicm figure ID -o PICTURE [options]")
     add = made.add_argument
     add("id", type=str, nargs="?", metavar="ID", help="3, 4, or the path of a table file of your own")
-    add("-o", "--output", type=str, metavar="PICTURE", help="where to write it (default: ID.png here)")
-    add("--overwrite", action="store_true", help="replace a picture that is there")
+    add("-o", "--output", type=str, metavar="PICTURE", help="file to write (default: ID.png)")
+    add("--overwrite", action="store_true", help="replace a picture that exists")
     add_series(made)
     return made
 

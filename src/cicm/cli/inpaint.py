@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from cicm.inference.painter import PictureInpainter
     from cicm.photos.marking import Marks
 
-DESCRIPTION = """Fill the holes of a photo, or of a folder of photos. In a mask, of the photo's size, white means fill.
+DESCRIPTION = """Fill the holes of a photo, or of all photos in a folder. White in the mask means fill.
 
-The result has the photo's size, mode, depth, EXIF, colour profile, resolution and alpha. Outside the hole its pixels
-are the photo's bit for bit in PNG, TIFF, BMP, GIF and lossless WebP. JPEG and lossy WebP compress every pixel anew
-(JPEG with the photo's own settings): write .png to keep the known pixels exactly. An embedded preview shows the old
-picture, so it is left out. The output's ending names its format. An output is written whole or not at all.
+The result keeps the photo's size, mode, depth, EXIF data, colour profile, resolution and alpha. In PNG, TIFF, BMP, GIF
+and lossless WebP the pixels outside the hole are unchanged. JPEG, lossy WebP, AVIF and HEIC compress every pixel again,
+JPEG with the photo's own settings; write a .png to keep the pixels exactly. An embedded preview is left out, because it
+shows the old picture. The ending of OUTPUT decides the format. OUTPUT is written completely or not at all.
 
-Of a folder all photos are filled, also those in its subfolders. OUTPUT gets the same tree. A photo that fails is
-listed; the run continues. The same command goes on where a killed run stopped, and does no photo twice. Exit code:
-0 all done, 1 some failed, 2 the call was wrong.
+In a folder, the photos in subfolders are filled too, and OUTPUT gets the same subfolders. A photo that fails is listed;
+the run continues. If a run is interrupted, the same command continues it. Exit code: 0 all done, 1 some photos failed,
+2 wrong input.
 """
 
 EXAMPLES = """examples:
   cicm inpaint photo.jpg --mask mask.png -o repaired.jpg
-  cicm inpaint photo.jpg --mask mask.png -o repaired.png       (known pixels bit for bit)
+  cicm inpaint photo.jpg --mask mask.png -o repaired.png       (pixels outside the hole are unchanged)
   cicm inpaint scan.tif --mask keep.png --invert -o clean.tif  (black in the mask = fill)
   cicm inpaint photo.jpg --box 40,60,120,80 -o repaired.jpg    (no mask: 120 wide, 80 high, at 40, 60)
   cicm inpaint photos --masks masks -o repaired                (photos/sub/a.jpg, masks/sub/a.png)
-  cicm inpaint photos --mask logo.png -o repaired --dry-run    (one mask for all; look before)
+  cicm inpaint photos --mask logo.png -o repaired --dry-run    (one mask for all; only check)
   cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
 """
 
-SOURCES = ("mask", "masks", "mask_suffix", "mask_alpha", "mask_color", "boxes", "box", "polygon")
+_SOURCES = ("mask", "masks", "mask_suffix", "mask_alpha", "mask_color", "boxes", "box", "polygon")
 """Options that say where to fill: one of them is given; only boxes and polygons go together."""
 
-FOLDER_ONLY = {
+_FOLDER_ONLY = {
     "masks": None,
     "mask_suffix": None,
     "boxes": None,
@@ -73,28 +73,28 @@ def build_parser() -> ArgumentParser:
     usage = "cicm inpaint PHOTO --mask MASK -o OUTPUT [options]"
     parser = verb_parser("inpaint", DESCRIPTION, EXAMPLES, usage=usage)
     add = parser.add_argument
-    add("photo", type=str, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture; or a folder")
-    add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write, never PHOTO; or a folder")
+    add("photo", type=str, metavar="PHOTO", help="a photo: JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF; or a folder")
+    add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write; for a folder, a folder")
     add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
     add("--quiet", action="store_true", help="print errors and warnings only")
 
-    add = parser.add_argument_group("where to fill: one of these").add_argument
-    add("--mask", type=str, metavar="FILE", help="a picture of the same size, white = fill; for a folder, one for all")
-    add("--mask-alpha", action="store_true", help="where the photo is transparent")
-    add("--mask-color", type=str, metavar="RRGGBB", help="where the photo has this colour, such as ff00ff")
+    add = parser.add_argument_group("where to fill (choose one)").add_argument
+    add("--mask", type=str, metavar="FILE", help="a picture of the photo's size; for a folder, one mask for all")
+    add("--mask-alpha", action="store_true", help="fill where the photo is transparent")
+    add("--mask-color", type=str, metavar="RRGGBB", help="fill where the photo has this colour, such as ff00ff")
     add("--box", action="append", default=[], metavar="X,Y,W,H", help="one photo: left, top, width, height; repeatable")
     add("--polygon", action="append", default=[], metavar="X,Y,X,Y,...", help="one photo: its corners; repeatable")
-    add("--masks", type=str, metavar="FOLDER", help="mirrors that of the photos: a.jpg has a.png, or any other ending")
-    add("--mask-suffix", type=str, metavar="TEXT", help="masks beside the photos: with _mask, a.jpg has a_mask.png")
-    add("--boxes", type=str, metavar="FILE", help="CSV or JSON with photo, left, top, right, bottom; several rows each")
-    add("--invert", action="store_true", help="fill what would be kept: black in the mask = fill")
-    add("--grow", type=int, default=0, metavar="PIXELS", help="make holes larger to all sides")
-    add("--mask-tolerance", type=int, default=8, metavar="0-255", help="for --mask-color: most difference in a channel")
+    add("--masks", type=str, metavar="FOLDER", help="folder of masks with the photos' names: a.png for a.jpg")
+    add("--mask-suffix", type=str, metavar="TEXT", help="masks beside the photos: with _mask, a_mask.png for a.jpg")
+    add("--boxes", type=str, metavar="FILE", help="CSV or JSON with the columns photo, left, top, right, bottom")
+    add("--invert", action="store_true", help="fill the rest instead: black in the mask = fill")
+    add("--grow", type=int, default=0, metavar="PIXELS", help="enlarge the hole on all sides")
+    add("--mask-tolerance", type=int, default=8, metavar="0-255", help="for --mask-color: difference in a channel")
 
     default = FillSettings()
     add = parser.add_argument_group("how to fill").add_argument
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm, or .onnx; default: those that ship")
-    add("--album", type=str, metavar="FILE", help="read from these photos: made by cicm remember, with these weights")
+    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm, or .onnx (default: included)")
+    add("--album", type=str, metavar="FILE", help="memory made by cicm remember with the same weights")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--strategy", type=str, default=default.strategy, metavar="NAME", help=", ".join(STRATEGIES))
     add(
@@ -102,23 +102,29 @@ def build_parser() -> ArgumentParser:
         type=int,
         default=default.margin,
         metavar="PIXELS",
-        help="known pixels seen around the hole, at least",
+        help="least width of known pixels seen around the hole",
     )
     add("--max-side", type=int, default=default.max_side, metavar="PIXELS", help="longest side that the network sees")
-    add("--feather", type=int, default=default.feather, metavar="PIXELS", help="soften the border, inside the hole")
+    add(
+        "--feather",
+        type=int,
+        default=default.feather,
+        metavar="PIXELS",
+        help="blend the fill into its border over N pixels",
+    )
 
     add = parser.add_argument_group("folders").add_argument
-    add("--dry-run", action="store_true", help="count, look at headers, time three photos; write nothing")
-    add("--format", type=str, metavar="NAME", help="of all results: png, jpg, webp, tif, ...; default: each as it was")
-    add("--missing", type=str, default="fail", metavar="fail|skip", help="what a photo without a mask does")
-    add("--report", type=str, metavar="FILE", help="one row for each photo, .jsonl or .csv")
-    add("--shard", type=str, default="1/1", metavar="I/N", help="do one part of N, for several machines")
-    add("--limit", type=int, metavar="N", help="fill at most so many photos; failures do not count")
-    add("--workers", type=int, metavar="N", help="threads, or processes of Ray; default: by cores and GPUs")
-    add("--batch", type=int, metavar="N", help="most pictures in one forward; default: 1 on a CPU, else 8")
-    add("--ram", type=int, default=2048, metavar="MIB", help="most that the pictures in work take, about")
-    add("--engine", type=str, default="own", metavar="own|ray", help="ray deals the photos out to other machines")
-    add("--address", type=str, metavar="HOST:PORT", help="of a Ray cluster; default: start Ray on this machine")
+    add("--dry-run", action="store_true", help="check all photos, time three, write nothing")
+    add("--format", type=str, metavar="NAME", help="format of all results, such as png (default: each as it was)")
+    add("--missing", type=str, default="fail", metavar="fail|skip", help="what to do with a photo without a mask")
+    add("--report", type=str, metavar="FILE", help="write one row for each photo, as .jsonl or .csv")
+    add("--shard", type=str, default="1/1", metavar="I/N", help="fill part I of N, for several machines")
+    add("--limit", type=int, metavar="N", help="fill at most N photos; failures do not count")
+    add("--workers", type=int, metavar="N", help="threads, or processes of Ray (default: by cores and GPUs)")
+    add("--batch", type=int, metavar="N", help="most pictures in one forward (default: 1 on a CPU, else 8)")
+    add("--ram", type=int, default=2048, metavar="MIB", help="approximate limit of RAM for pictures")
+    add("--engine", type=str, default="own", metavar="own|ray", help="ray uses several processes or machines")
+    add("--address", type=str, metavar="HOST:PORT", help="of a Ray cluster (default: start Ray on this machine)")
     return parser
 
 
@@ -147,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
         if os.path.isdir(options.photo):
             from cicm.cli.inpaint_folder import inpaint_folder
 
-            return inpaint_folder(options, mask_source(options), inpainter_of)
+            return inpaint_folder(options, _mask_source(options), inpainter_of)
         return _inpaint(options)
 
 
@@ -169,7 +175,7 @@ def inpainter_of(options: Namespace) -> PictureInpainter:
     return Inpainter.from_pretrained(options.weights, device=options.device, album=options.album, settings=settings)
 
 
-def mask_source(options: Namespace) -> MaskSource:
+def _mask_source(options: Namespace) -> MaskSource:
     """What marks the photos of a folder, of the options; looks at no file."""
     from cicm.folders import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, OneMask
 
@@ -187,7 +193,7 @@ def mask_source(options: Namespace) -> MaskSource:
     return MaskBoxes(Path(options.boxes), **how) if options.boxes else MaskAlpha(**how)
 
 
-def marks_of(options: Namespace) -> Marks:
+def _marks_of(options: Namespace) -> Marks:
     """What marks a single photo, of the options."""
     from cicm.photos.marking import Marks
 
@@ -204,7 +210,7 @@ def marks_of(options: Namespace) -> Marks:
 
 
 def _check_source(options: Namespace) -> None:
-    words = {name: "--" + name.replace("_", "-") for name in SOURCES}
+    words = {name: "--" + name.replace("_", "-") for name in _SOURCES}
     given = [word for name, word in words.items() if options[name]]
     if len(given) != 1 and given != ["--box", "--polygon"]:
         came = f"got {' and '.join(given)}" if given else "got none"
@@ -215,7 +221,7 @@ def _check_source(options: Namespace) -> None:
 
 def _inpaint(options: Namespace) -> int:
     started = time.perf_counter()
-    for name, default in FOLDER_ONLY.items():
+    for name, default in _FOLDER_ONLY.items():
         if options[name] != default:
             there = "a file" if os.path.exists(options.photo) else "not there"
             raise InputError(
@@ -235,7 +241,7 @@ def _inpaint(options: Namespace) -> int:
     output = check_output(options.output, endings=ENDINGS, inputs=inputs, overwrite=options.overwrite)
     with libraries_silent() as stream, _warnings_as_lines(stream):
         photo = open_photo(options.photo)
-        pixels, hole = mark(photo.pixels, marks_of(options))
+        pixels, hole = mark(photo.pixels, _marks_of(options))
     fitted(pixels, ENDINGS[output.suffix.lower()])
 
     repaired, report = inpainter_of(options).fill_photo(photo.with_pixels(pixels), hole)

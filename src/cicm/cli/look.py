@@ -12,13 +12,13 @@ from jsonargparse import ArgumentParser, Namespace
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError, Notice
 
-DESCRIPTION = """Look inside a repair: which region read from which set of the memory, with which weights, how much
-context the network thought it needed and how much was missing; and which photos' regions those contexts are nearest to.
-Writes one HTML file that holds all its pictures and asks for nothing outside of itself.
+DESCRIPTION = """Look inside a repair: which set of the memory each region read from, with which weights, how much
+context the network estimated to need, and how much was missing. With an index it also shows the photos whose regions
+are nearest to these contexts. The page is one HTML file that contains its pictures and loads nothing from elsewhere.
 
-The photos come from an index, made once beside the weights with --make-index. It shows what each context is nearest to
-under the finished network; what was written during training was not recorded. It holds file names, and thumbnails
-unless --no-thumbnails is given: check the photos' licences before you pass it on.
+An index is made once for a set of weights, with --make-index. It says which photos each context is nearest to in the
+finished network, not which photos were written to it during training; that was not recorded. An index contains file
+names and thumbnails (not with --no-thumbnails). Check the licences of the photos before you share it.
 """
 
 EXAMPLES = """examples:
@@ -34,14 +34,14 @@ def parser() -> ArgumentParser:
     usage = "cicm look PHOTO --mask MASK [--index INDEX] -o PAGE [options] | cicm look --make-index PHOTOS -o INDEX"
     made = verb_parser("look", DESCRIPTION, EXAMPLES, usage=usage)
     add = made.add_argument
-    add("photo", type=str, nargs="?", metavar="PHOTO", help="a picture that cicm inpaint takes")
-    add("--mask", type=str, metavar="MASK", help="a picture of the same size, white = fill")
-    add("-o", "--output", type=str, metavar="FILE", help="the page (.html) or the index (.safetensors) to write")
-    add("--index", type=str, metavar="INDEX", help="made with --make-index and the same weights")
-    add("--json", action="store_true", help="print the numbers as JSON; with -o the page is written too")
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
-    add("--make-index", type=str, metavar="PHOTOS", help="a folder: go over its photos and write an index")
-    add("--no-thumbnails", action="store_true", help="index: names and places only")
+    add("photo", type=str, nargs="?", metavar="PHOTO", help="the photo")
+    add("--mask", type=str, metavar="MASK", help="a picture of the photo's size; white = fill")
+    add("-o", "--output", type=str, metavar="FILE", help="file to write: a page (.html) or an index (.safetensors)")
+    add("--index", type=str, metavar="INDEX", help="an index made with --make-index and the same weights")
+    add("--json", action="store_true", help="print the numbers as JSON; with -o also write the page")
+    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: the included weights")
+    add("--make-index", type=str, metavar="PHOTOS", help="write an index of the photos in this folder")
+    add("--no-thumbnails", action="store_true", help="for --make-index: file names and positions only")
     add("--overwrite", action="store_true", help="replace the output if it exists")
     return made
 
@@ -75,7 +75,7 @@ def _look(options: Namespace) -> int:
     from cicm.photos.photo import check_mask_size, open_photo
 
     if options.mask is None:
-        raise InputError("a PHOTO needs --mask MASK, a picture of the same size, white = fill.")
+        raise InputError("a PHOTO needs --mask MASK, a picture of the photo's size; white = fill.")
     if options.output is None and not options.json:
         raise InputError("say where the page goes, -o page.html, or ask for the numbers with --json.")
     for path, what in ((options.photo, "photo"), (options.mask, "mask"), (options.index, "index")):

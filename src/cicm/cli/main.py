@@ -12,21 +12,21 @@ from cicm import __version__
 from cicm.conventions import InputError
 
 VERBS = {
-    "inpaint": "fill the holes of a photo, or of a folder of photos",
+    "inpaint": "fill the holes of a photo, or of all photos in a folder",
     "serve": "a web page to repair photos in a browser, and a REST interface",
-    "train": "train a recipe, or go on with a run that was interrupted",
+    "train": "train a recipe, or continue a run that was interrupted",
     "evaluate": "score a model, a classical method or a folder of results",
-    "table": "make the paper's tables: train, score, and set ours beside the printed numbers",
-    "figure": "draw the paper's figures from what cicm table made",
-    "data": "list the data sets that are known, or check whether a copy of one is complete",
-    "look": "where a repair came from: sets, weights, ratios, and the photos behind them, as a page",
-    "memory": "look into a memory: usage, norms, similarities, as numbers and as a picture",
-    "remember": "fill a memory from one's own photos, without training, for cicm inpaint --album",
-    "recipes": "list the recipes, or print one with everything that it inherits",
-    "networks": "list the networks with parameters, multiply-adds, sites and size rules",
-    "convert": "turn published weights of an original network into a file of ours, and back",
-    "export": "write a model as one file that runs without this package: ONNX, or a program of torch",
-    "weights": "list the files of published weights, where they are looked for, and fetch one",
+    "table": "make the paper's tables, with our numbers beside the printed ones",
+    "figure": "draw the paper's figures from the results of cicm table",
+    "data": "list the known data sets, or check a copy of one",
+    "look": "show which parts of the memory a repair used, as a page",
+    "memory": "describe the memory of a model in numbers and as a picture",
+    "remember": "fill a memory from your own photos, without training",
+    "recipes": "list the recipes, or print one with all its values",
+    "networks": "list the networks with parameters, multiply-adds, sites and sizes",
+    "convert": "import published weights of a network, or write them back",
+    "export": "write a model as ONNX or as a program of torch",
+    "weights": "list the published weights that metrics need, or fetch one",
 }
 
 
@@ -37,8 +37,8 @@ def usage() -> str:
         "usage: cicm VERB [options]\n\n"
         "Fill holes in photographs with the help of a memory learned across many images.\n\n"
         f"verbs:\n{verbs}\n\n"
-        "  cicm VERB --help    what a verb takes\n"
-        "  cicm --version      the version\n"
+        "  cicm VERB --help          the options of a verb\n"
+        "  cicm --version            the version\n"
         "  cicm --completion bash    a script for the Tab key; also zsh and tcsh\n\n"
         "example:\n  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg    (white in the mask = fill)\n"
     )

@@ -17,13 +17,13 @@ from cicm.conventions import InputError
 if TYPE_CHECKING:
     from cicm.memory.inspection import Inspection
 
-DESCRIPTION = """Look into the memories of a model: which sets and contexts are used, how long their vectors are, how
-alike they are. A set or a context starves when it holds less than a hundredth of an even share.
+DESCRIPTION = """Describe the memories of a model: which sets and contexts are used, how long their vectors are, and how
+similar they are. A set or context is starving if it has less than a hundredth of an equal share.
 """
 
 EXAMPLE = """\
 examples:
-  cicm memory                                    the weights that come with the package
+  cicm memory                                    the included weights
   cicm memory model.safetensors -o memory.png    and a picture
   cicm memory model.safetensors --json           the numbers, for programs
 """
@@ -32,9 +32,9 @@ examples:
 def parser() -> ArgumentParser:
     """The verb's options."""
     made = verb_parser("memory", DESCRIPTION, EXAMPLE)
-    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help="a .safetensors file (default: ours)")
-    made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories, one below the other")
-    made.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")
+    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help="a weights file (default: included)")
+    made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories")
+    made.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     made.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return made
 
@@ -48,12 +48,13 @@ def main(argv: Sequence[str]) -> int:
     options = parse(parser(), argv)
 
     from cicm.assembly import load_weights
-    from cicm.evaluation.records import check_output, write_atomic
-    from cicm.memory.inspection import album, look_inside, picture
+    from cicm.files import check_output, write_atomic
+    from cicm.memory.drawing import picture, stacked
+    from cicm.memory.inspection import look_inside
 
     output = Path(options.output) if options.output else None
     if output:
-        check_output(output, ".png", overwrite=options.overwrite)
+        check_output(output, endings=(".png",), overwrite=options.overwrite, what="picture")
     model = load_weights(options.weights).model
     stored = {site: memory for site, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr]
     if not stored:
@@ -67,7 +68,9 @@ def main(argv: Sequence[str]) -> int:
             _print(site, inspection)
     if output:
         data = io.BytesIO()
-        album([picture(inspection, site) for site, inspection in found.items()]).save(data, format="PNG", optimize=True)
+        stacked([picture(inspection, site) for site, inspection in found.items()]).save(
+            data, format="PNG", optimize=True
+        )
         write_atomic(output, data.getvalue())
         print(f"wrote {output}", file=sys.stderr)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from cicm.cli.parsing import parse, verb_parser
-from cicm.conventions import InputError
 
 if TYPE_CHECKING:
     from cicm.networks.inventory import NetworkFacts
@@ -18,26 +16,23 @@ if TYPE_CHECKING:
 SIDE = 256
 COLUMNS = ("network", "parameters", f"multiply-adds at {SIDE}x{SIDE}", "sites", "image sizes", "paper", "original code")
 
-DESCRIPTION = """List the networks. A site is a place that a memory can have: its name, channels and stride (pixels of
-the image per cell). Counted with each network's default options; what the original has and never uses counts too.
+DESCRIPTION = """List the networks. A site is a place for a memory: its name, channels and stride (pixels per cell).
+Parameters are counted with default options; they include those that the original has and never uses.
 
-Original code: where the network was published, the revision that was looked at, and its licence. The code here is
-written anew from facts about it and is Apache-2.0; weights that others released keep the terms they were released on
-(cicm convert takes them in).
+Original code: where the network was published, which revision was studied, and its licence. The code here was written
+anew and is under Apache-2.0. Weights released by others keep their own terms (cicm convert imports them).
 """
 
 EXAMPLE = """\
 examples:
   cicm networks                a table
-  cicm networks --markdown     for a page of documentation
-  cicm networks --json         for programs
+  cicm networks --markdown     the same table in Markdown
 """
 
 
 def parser() -> ArgumentParser:
     """The verb's options."""
     made = verb_parser("networks", DESCRIPTION, EXAMPLE)
-    made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     return made
 
@@ -49,16 +44,11 @@ def main(argv: Sequence[str]) -> int:
         InputError: bad options.
     """
     options = parse(parser(), argv)
-    if options.json and options.markdown:
-        raise InputError("--json and --markdown are two ways to print; choose one.")
 
     from cicm.networks import names
     from cicm.networks.inventory import facts
 
     found = [facts(name, SIDE) for name in names()]  # on meta: nothing is allocated
-    if options.json:
-        print(json.dumps([one.to_dict() for one in found], indent=2))
-        return 0
     rows = [_row(one) for one in found]
     if options.markdown:
         lines = [COLUMNS, ("---", "---:", "---:", "---", "---", "---", "---"), *rows]

@@ -13,17 +13,17 @@ from cicm.conventions import InputError
 EXAMPLE = """\
 examples:
   cicm recipes                                     names, and what they are
-  cicm recipes show unet-cicm-toy                  with everything that it inherits, and every default
+  cicm recipes show unet-cicm-toy                  with all values, inherited ones and defaults too
   cicm recipes show unet-cicm-toy > mine.toml      a recipe of your own: change it, then cicm train mine.toml
 """
 
 
 def parser() -> ArgumentParser:
     """The verb's options."""
-    made = verb_parser("recipes", "List the recipes, or print one with everything that it inherits.", EXAMPLE)
+    made = verb_parser("recipes", "List the recipes, or print one with all its values.", EXAMPLE)
     made.add_argument("action", type=str, nargs="?", choices=["list", "show"], default="list", help="list or show")
     made.add_argument("recipe", type=str, nargs="?", help="for show: name of a recipe, or path of a .toml file")
-    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key before printing")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value before printing")
     return made
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import parse, verb_parser
-from cicm.conventions import InputError
+from cicm.files import check_readable
 
-DESCRIPTION = """Fill the memory of a model from a folder of photos, without training, and write it as an album. With
-cicm inpaint --album ALBUM, repairs read from these photos rather than from those the model was trained on.
+DESCRIPTION = """Fill the memory of a model from a folder of photos, without training, and write it as a file, an album.
+With cicm inpaint --album ALBUM a repair then reads from this memory instead of the model's own.
 
-What to expect: with the weights that ship, no album that we measured changed a repair so that one could see it
-(results/album.md has the numbers). An album belongs to the weights that it was made with, holds no picture and no name
-of a file, and needs no copy of the photos afterwards.
+What to expect: with the included weights, no album that we measured changed a repair visibly (numbers are in
+results/album.md). An album can only be used with the weights that it was made with. It contains no pictures and no file
+names; the photos are not needed afterwards.
 """
 
 EXAMPLES = """examples:
@@ -40,21 +40,11 @@ def parser() -> ArgumentParser:
     add("photos", type=str, metavar="PHOTOS", help="a folder of complete photos, or one photo")
     add("-o", "--output", type=str, required=True, metavar="ALBUM", help="the .safetensors file to write")
     add("--overwrite", action="store_true", help="replace ALBUM if it exists")
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
-    add("--extend", action="store_true", help="add to the model's own memory rather than begin an empty one")
-    add("--album", type=str, metavar="FILE", help="add to this album")
-    add("--sets", type=int, metavar="L", help="sets of a new memory; default: as many as the model's")
-    add("--contexts", type=int, metavar="K", help="contexts in each set; default: as many as the model's")
-    add(
-        "--side",
-        type=int,
-        default=128,
-        metavar="PIXELS",
-        help="of the windows that photos are seen in, best as training",
-    )
-    add("--on-error", type=str, default="skip", metavar="skip|stop", help="at a file that can't be used")
-    add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--quiet", action="store_true", help="print errors only")
+    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm (default: included)")
+    add("--extend", action="store_true", help="start from the model's own memory instead of an empty one")
+    add("--album", type=str, metavar="FILE", help="start from this album")
+    add("--sets", type=int, metavar="L", help="number of sets in a new memory (default: as in the model)")
+    add("--contexts", type=int, metavar="K", help="contexts in each set (default: as in the model)")
     return made
 
 
@@ -66,7 +56,6 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parse(parser(), argv)
     # What can be wrong with files is found before torch is loaded, so that errors come at once.
-    from cicm.files import check_readable
     from cicm.photos.headers import find_images
 
     for path, what in ((options.weights, "weights"), (options.album, "album")):
@@ -80,26 +69,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _remember(options: Namespace, photos: Sequence[Path]) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     from cicm.assembly import load_weights
     from cicm.assembly.album import load_album, save_album
-    from cicm.evaluation.records import check_output
+    from cicm.files import check_output
     from cicm.inference import choose_device
     from cicm.inference.remember import remember
+    from cicm.terminal import Progress
 
     started = time.perf_counter()
-    output = Path(options.output)
-    check_output(output, ".safetensors", overwrite=options.overwrite)
-    if any(output.exists() and output.samefile(path) for path in (options.weights, options.album) if path):
-        raise InputError(f"{output} is read and would be overwritten; name another output.")
-    model = load_weights(options.weights, choose_device(options.device)).model
+    inputs = [path for path in (options.weights, options.album) if path]
+    output = check_output(
+        options.output, endings=(".safetensors",), inputs=inputs, overwrite=options.overwrite, what="album"
+    )
+    model = load_weights(options.weights, choose_device("auto")).model
     album = load_album(options.album) if options.album else None
-    columns = (TextColumn("photos, two passes"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    hidden = options.quiet or not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task("", total=None)
+    with Progress(None, "photos, in two passes") as progress:
         done = remember(
             model,
             photos,
@@ -107,13 +91,9 @@ def _remember(options: Namespace, photos: Sequence[Path]) -> int:
             contexts=options.contexts,
             extend=options.extend,
             album=album,
-            side=options.side,
-            on_error=options.on_error,
-            progress=lambda number, total: bar.update(task, completed=number, total=total),
+            progress=progress.update,
         )
     target = save_album(done.album, output, overwrite=options.overwrite)
-    if options.quiet:
-        return 0
     for passed in done.skipped[:TOLD]:
         print(f"cicm: passed over: {passed.path}: {passed.reason}", file=sys.stderr)
     if len(done.skipped) > TOLD:

@@ -20,12 +20,12 @@ from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 from cicm.web.limits import Limits
 
-DESCRIPTION = """Serve a page to repair photos in a browser, and a REST interface for programs.
+DESCRIPTION = """Serve a web page to repair photos in a browser, and a REST interface for programs.
 
-Photos are held in memory only while they are worked on; nothing is stored and nothing is asked of another machine. The
-server listens to this machine alone. With another --host everyone in reach could use it, so that a token is asked for:
-the printed link carries it. The connection is not encrypted; across an open network put a TLS proxy before it, or
-forward the port with ssh.
+Photos are held in RAM only while they are worked on. Nothing is stored, and no other machine is contacted. By default
+only this machine can reach the server. With another --host other machines can reach it too; the server then asks for a
+token, and the printed link contains it. The connection is not encrypted. In a network you do not trust, use a proxy
+with TLS, or forward the port with ssh.
 """
 
 EXAMPLES = """examples:
@@ -36,29 +36,27 @@ EXAMPLES = """examples:
   curl -F image=@photo.jpg -F mask=@mask.png http://127.0.0.1:8080/api/v1/inpaint -o repaired.jpg
 """
 
-NEEDS = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
-LEAST_TOKEN = 16
+_NEEDS = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
+_LEAST_TOKEN = 16
 
 
 def build_parser() -> ArgumentParser:
     parser = verb_parser("serve", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
-    add("--host", type=str, default="127.0.0.1", help="address to listen to; 0.0.0.0 is every network (needs a token)")
-    add("--port", type=int, default=8080, help="0 takes a free one")
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: those that ship")
+    add("--host", type=str, default="127.0.0.1", help="address to listen on; 0.0.0.0 is every network")
+    add("--port", type=int, default=8080, help="port; 0 chooses a free one")
+    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: the included weights")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
     add = parser.add_argument_group("who may use it").add_argument
-    add("--token", type=str, metavar="TEXT", help="what the interface asks for; better in the variable CICM_TOKEN")
-    add("--host-name", action="append", default=[], metavar="NAME", help="a name it is called by, beside localhost")
+    add("--token", type=str, metavar="TEXT", help="the token; safer in the variable CICM_TOKEN")
+    add("--host-name", action="append", default=[], metavar="NAME", help="another name of this machine; repeatable")
 
     add = parser.add_argument_group("limits").add_argument
     default = Limits()
-    add("--max-pixels", type=int, default=default.max_pixels, metavar="N", help="of one picture")
-    add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="of one upload")
-    add(
-        "--timeout", type=float, default=default.timeout, metavar="SECONDS", help="for one request, its upload included"
-    )
+    add("--max-pixels", type=int, default=default.max_pixels, metavar="N", help="most pixels of one picture")
+    add("--max-bytes", type=int, default=default.max_bytes, metavar="N", help="bytes of one upload")
+    add("--timeout", type=float, default=default.timeout, metavar="SECONDS", help="for one request, with its upload")
     return parser
 
 
@@ -69,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         InputError: whatever the caller got wrong, a missing extra, a port that is taken.
     """
     options = parse(build_parser(), argv)
-    missing = [package for module, package in NEEDS.items() if find_spec(module) is None]
+    missing = [package for module, package in _NEEDS.items() if find_spec(module) is None]
     if missing:
         raise InputError(f"cicm serve needs {', '.join(missing)}; not installed. Run: pip install 'cicm[serve]'.")
     token = _token(options.token or os.environ.get("CICM_TOKEN"), options.host)
@@ -144,16 +142,16 @@ def told(host: str, port: int, token: str | None, model: str) -> list[str]:
     shown = f"[{shown}]" if ":" in shown else shown
     mark = f"#token={quote(token, safe='')}" if token else ""
     lines = [f"cicm serves http://{shown}:{port}/{mark}  ({model}; Ctrl+C ends it)"]
-    if not is_loopback(host):
+    if not _is_loopback(host):
         lines.append("Others in this network can use that link; the connection is not encrypted.")
     return lines
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Whether only this machine can reach it.
 
     Example:
-        >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
+        >>> [_is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
         [True, True, True, False, False]
     """
     if host == "localhost":
@@ -166,10 +164,10 @@ def is_loopback(host: str) -> bool:
 
 def _token(given: str | None, host: str) -> str | None:
     if given is None:
-        return None if is_loopback(host) else secrets.token_urlsafe(24)
-    if len(given) < LEAST_TOKEN or not given.isascii() or not given.isprintable() or " " in given:
+        return None if _is_loopback(host) else secrets.token_urlsafe(24)
+    if len(given) < _LEAST_TOKEN or not given.isascii() or not given.isprintable() or " " in given:
         raise InputError(
-            f"a token is {LEAST_TOKEN} or more ASCII characters without spaces; got {len(given)}. "
+            f"a token is {_LEAST_TOKEN} or more ASCII characters without spaces; got {len(given)}. "
             "Leave it out, and one is made."
         )
     return given

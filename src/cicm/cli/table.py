@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from cicm.tables import Job, Missing, Series
     from cicm.tables.plan import DataSet, Table
 
-DESCRIPTION = """Make the paper's tables, whole or row by row. A row is a recipe and what it changes in it.
+DESCRIPTION = """Make the paper's tables. A row of a table is a recipe with its changes.
 
-run     trains what is missing, goes on with what was interrupted, scores, and writes a record for each row and seed
-render  shows our numbers beside the paper's, with differences, seeds, spread and conditions; missing rows say why
+run     trains each row, scores it, and writes a record for each row and seed; continues what was interrupted
+render  shows our numbers beside the paper's, with differences, seeds and conditions, and why a row is missing
 ID      1 to 5, figure3, figure4, all, or the path of a table file of your own (TOML, see docs/tables.md)
 
-Records: results/tables/NAME/; runs: runs/tables/NAME/. Exit code of run: 0 all made, 1 some failed, 2 bad input.
-With --dry-run: 1 if some rows would fail, 2 if the run would be refused. A GPU is used where there is one.
+Records are in results/tables/NAME, runs in runs/tables/NAME. Exit code of run: 0 done, 1 some failed, 2 wrong input.
+With --dry-run: 1 if some rows would fail, 2 if the run would be refused. A GPU is used if there is one.
 """
 
 EXAMPLES = """examples:
   cicm table list
-  cicm table run 3 --scale small --dry-run                    what would run, and nothing written
+  cicm table run 3 --scale small --dry-run                    print the plan, write nothing
   cicm table run 3 --scale small --seeds 0 --rows UNet UNet-CICM
   cicm table run 1 2 3 --scale paper --data places2=photos/places2 --data celeba=photos/celeba --masks masks
   cicm table run experiments/memory-help.toml
@@ -37,7 +37,7 @@ EXAMPLES = """examples:
   cicm table render 3 --scale small
   cicm table render all --scale small -o tables.tex                   also .md, .csv, .html
 
-The same command again does only what is still to be done. Two at once: give each other --seeds.
+The same command does only what is still missing. To run two at once, give each other --seeds.
 """
 
 
@@ -49,27 +49,27 @@ def parser() -> ArgumentParser:
     add("ids", type=str, nargs="*", default=[], metavar="ID", help="see above")
     add_series(made)
     add("--rows", nargs="+", type=str, metavar="LABEL", help="run: only these rows")
-    add("--seeds", nargs="+", type=int, metavar="N", help="run: these seeds in place of the scale's")
-    add("--dry-run", action="store_true", help="run: print what would run, and write nothing")
-    add("--threads", type=int, default=0, metavar="N", help="run: threads of the CPU (default: torch decides)")
-    add("--masks", type=str, metavar="DIR", help="mask files for scoring, in place of the scale's; '' paints holes")
+    add("--seeds", nargs="+", type=int, metavar="N", help="run: these seeds instead of the scale's")
+    add("--dry-run", action="store_true", help="run: print the plan, write nothing")
+    add("--threads", type=int, default=0, metavar="N", help="run: CPU threads (default: torch decides)")
+    add("--masks", type=str, metavar="DIR", help="mask files for scoring instead of the scale's; '' paints holes")
     add(
         "-o",
         "--output",
         type=str,
         metavar="FILE",
-        help="render: write here (.md, .tex, .csv, .html), not to the screen",
+        help="render: write .md, .tex, .csv or .html",
     )
-    add("--overwrite", action="store_true", help="render: replace a file that is there")
+    add("--overwrite", action="store_true", help="render: replace a file that exists")
     return made
 
 
 def add_series(made: ArgumentParser) -> None:
     """The options that say which series of results is meant."""
     add = made.add_argument
-    add("--scale", type=str, default="small", metavar="NAME", help="conditions: small (default) or paper, or your own")
-    add("--name", type=str, default="", metavar="NAME", help="of this series of results (default: the scale's)")
-    add("--data", action="append", default=[], metavar="[SET=]ROOT", help="photos in place of a data set's")
+    add("--scale", type=str, default="small", metavar="NAME", help="conditions: small, paper or your own")
+    add("--name", type=str, default="", metavar="NAME", help="name of this series of results (default: the scale's)")
+    add("--data", action="append", default=[], metavar="[SET=]ROOT", help="photos instead of a data set's")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -171,9 +171,10 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
 
     import torch
 
+    from cicm.tables.apart import train_apart
     from cicm.tables.page import page
     from cicm.tables.rendering import markdown
-    from cicm.tables.runner import default_device, run, train_apart
+    from cicm.tables.runner import default_device, run
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -15,31 +15,31 @@ EXAMPLE = """\
 examples:
   cicm train unet-cicm-scenes --data photos     photos/train and photos/val; the run goes to runs/unet-cicm-scenes
   cicm train unet-cicm-scenes --data celeba --layout celeba
-  cicm train unet-cicm-scenes --dry-run         what would run, and nothing written
+  cicm train unet-cicm-scenes --dry-run         print the plan, write nothing
   cicm train unet-cicm-scenes --set training.steps=2000 --set data.crop=128 --output runs/short
   torchrun --nproc-per-node 2 -m cicm train unet-cicm-scenes
 
-The same command again goes on where a run was interrupted; for a second run give another --output.
+The same command continues an interrupted run. For a second run give another --output.
 `cicm recipes` lists the recipes.
 """
 
 
 def parser() -> ArgumentParser:
     """The verb's options."""
-    made = verb_parser("train", "Train a recipe, or go on with a run that was interrupted.", EXAMPLE)
+    made = verb_parser("train", "Train a recipe, or continue a run that was interrupted.", EXAMPLE)
     made.add_argument("recipe", type=str, help="name of a recipe, or path of a .toml file")
     made.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a key, as in training.lr=1e-4",
+        help="change a value, as in training.lr=1e-4",
     )
-    made.add_argument("--data", type=str, metavar="FOLDER", help="photos: FOLDER/train and FOLDER/val, or see --layout")
-    made.add_argument("--layout", type=str, metavar="NAME", help="FOLDER is laid out as this data set: cicm data list")
-    made.add_argument("--output", type=str, metavar="FOLDER", help="the run's folder (default runs/RECIPE)")
-    made.add_argument("--dry-run", action="store_true", help="print the resolved plan and write nothing")
-    made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the CPU (default: torch decides)")
+    made.add_argument("--data", type=str, metavar="FOLDER", help="folder with train and val, or see --layout")
+    made.add_argument("--layout", type=str, metavar="NAME", help="layout of FOLDER: see cicm data list")
+    made.add_argument("--output", type=str, metavar="FOLDER", help="folder of the run (default: runs/RECIPE)")
+    made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    made.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch decides)")
     made.add_argument("--accelerator", type=str, choices=["auto", "cpu", "gpu"], default="auto", help="where to train")
     made.add_argument(
         "--devices", type=int, default=0, metavar="N", help="processes on this machine (default: all GPUs, else one)"

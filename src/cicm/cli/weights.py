@@ -11,19 +11,22 @@ from jsonargparse import ArgumentParser
 from cicm.cli.parsing import parse, verb_parser
 from cicm.conventions import InputError
 from cicm.metrics.published import PUBLISHED, PublishedFile, cache_folder, check, fetch, find, folders, published
+from cicm.terminal import Progress
+
+_MB = 1_000_000
 
 DESCRIPTION = """\
-List the files of published weights that metrics and training terms need: what for, under which licence, whether they
-are on this machine. They are looked for in the folder that CICM_WEIGHTS names, in the cache, in the package. A file is
-used only if its SHA-256 is the published one; without it the user of it says so, nothing ever runs on random weights.
+List the published weights that some metrics and training losses need: their purpose, licence, and whether this machine
+has them. cicm looks in the folder named by the variable CICM_WEIGHTS, in the cache and in the package. A file is used
+only if its SHA-256 is the published one. If a file is missing, the metric says so; random weights are never used.
 """
 
 EXAMPLES = """\
 examples:
   cicm weights                             the list
-  cicm weights --verify                    the list, after reading every file and comparing its checksum
+  cicm weights --verify                    the list, with all checksums compared
   cicm weights fetch vgg16                 download one file into the cache
-  cicm weights fetch vgg16 --to DIR        into a folder of yours; name that in CICM_WEIGHTS
+  cicm weights fetch vgg16 --to DIR        into this folder; name it in CICM_WEIGHTS
 """
 
 
@@ -32,9 +35,9 @@ def parser() -> ArgumentParser:
     made = verb_parser("weights", DESCRIPTION, EXAMPLES, usage="cicm weights [list | fetch NAME] [options]")
     made.add_argument("action", type=str, nargs="?", choices=["list", "fetch"], default="list", help="list or fetch")
     made.add_argument("name", type=str, nargs="?", help="for fetch: a name from the list")
-    made.add_argument("--verify", action="store_true", help="for list: read every file, compare its checksum")
-    made.add_argument("--to", type=str, metavar="DIR", help="for fetch: the folder; without it the cache")
-    made.add_argument("--overwrite", action="store_true", help="for fetch: replace a damaged file of that name")
+    made.add_argument("--verify", action="store_true", help="for list: compare the checksum of every file")
+    made.add_argument("--to", type=str, metavar="DIR", help="for fetch: the folder to write to (default: the cache)")
+    made.add_argument("--overwrite", action="store_true", help="for fetch: replace a damaged file")
     return made
 
 
@@ -81,21 +84,12 @@ def _list(verify: bool) -> int:
 
 
 def _fetch(name: str, folder: str | None, overwrite: bool) -> int:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     file = published(name)
     target = cache_folder() if folder is None else Path(folder)
     if file.url is None or ((target / file.filename).exists() and not overwrite):
         return _say(fetch(file, target), file)  # nothing to download: no bar
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
-        task = bar.add_task(file.filename, total=file.num_bytes)
-        at = fetch(
-            file,
-            target,
-            overwrite=overwrite,
-            progress=lambda received, total: bar.update(task, completed=received, total=total),
-        )
+    with Progress(file.num_bytes // _MB, f"MB of {file.filename}") as bar:
+        at = fetch(file, target, overwrite=overwrite, progress=lambda received, _: bar.update(received // _MB))
     return _say(at, file)
 
 
@@ -105,4 +99,4 @@ def _say(at: Path, file: PublishedFile) -> int:
 
 
 def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.0f} kB"
+    return f"{num_bytes / _MB:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.0f} kB"

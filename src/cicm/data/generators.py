@@ -25,7 +25,7 @@ SMALLEST_SHARE = 0.01
 TOLERANCE = 0.015
 """How far above the drawn share the painted one may end."""
 
-Piece = Callable[["_Canvas", float], None]
+_Piece = Callable[["_Canvas", float], None]
 """(canvas, size): paints one piece whose thickness is about `size` pixels; it may stick out of the canvas."""
 
 
@@ -37,7 +37,7 @@ class HoleGenerator:
 
     Args:
         bands: names from `cicm.conventions.BANDS`; each is equally likely.
-        kinds: names from `KINDS`, equally likely, or a mapping from name to weight; None for `USUAL_KINDS`.
+        kinds: names from `KINDS`, equally likely, or a mapping from name to weight; None for `_USUAL_KINDS`.
         border: share of the holes that keep a free border.
 
     Raises:
@@ -55,7 +55,7 @@ class HoleGenerator:
         kinds: Sequence[str] | Mapping[str, float] | None = None,
         border: float = 0.4,
     ) -> None:
-        kinds = USUAL_KINDS if kinds is None else kinds
+        kinds = _USUAL_KINDS if kinds is None else kinds
         weights = dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(_names(kinds, "kinds"), 1.0)
         self.bands = _names(bands, "bands")
         for name, known, given in [("band", list(BANDS), self.bands), ("kind", list(KINDS), list(weights))]:
@@ -134,7 +134,7 @@ def _margin(height: int, width: int, target: int, rng: np.random.Generator) -> i
 
 
 def _fill_up(
-    pieces: Sequence[tuple[float, Piece]],
+    pieces: Sequence[tuple[float, _Piece]],
     height: int,
     width: int,
     target: int,
@@ -284,7 +284,7 @@ def _box(canvas: _Canvas, size: float) -> None:
     canvas.draw.rectangle([left, top, left + max(0, w - 1), top + max(0, h - 1)], fill=255)
 
 
-KINDS: dict[str, Sequence[tuple[float, Piece]]] = {
+KINDS: dict[str, Sequence[tuple[float, _Piece]]] = {
     "strokes": [(3.0, _stroke), (1.0, _streak), (1.5, _trail)],
     "blobs": [(1.5, _blob), (1.0, _ring)],
     "boxes": [(1.0, _box)],
@@ -292,5 +292,5 @@ KINDS: dict[str, Sequence[tuple[float, Piece]]] = {
 }
 """Kind of hole -> (chance, piece) of what it is painted with."""
 
-USUAL_KINDS: Mapping[str, float] = {"strokes": 3.0, "blobs": 3.0, "boxes": 1.0, "mixed": 3.0}
+_USUAL_KINDS: Mapping[str, float] = {"strokes": 3.0, "blobs": 3.0, "boxes": 1.0, "mixed": 3.0}
 """Kind of hole -> weight; few boxes, because the holes that papers score on have none."""

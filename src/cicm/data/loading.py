@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cicm.conventions import InputError
 from cicm.data.datasets import Skipped, TrainingPhotos, to_image
 
-Key = tuple[int, int]
+_Key = tuple[int, int]
 """(epoch, index) of a sample."""
 
 
@@ -96,7 +96,7 @@ class TrainingStream:
         """How many steps read every photo once; seldom a whole number."""
         return len(self.dataset) / (self.batch_size * self.world)
 
-    def keys(self, step: int) -> list[Key]:
+    def keys(self, step: int) -> list[_Key]:
         """Which samples this rank's batch is made of."""
         first = (step * self.world + self.rank) * self.batch_size
         places = (divmod(place, len(self.dataset)) for place in range(first, first + self.batch_size))
@@ -192,7 +192,7 @@ class _Collated(Dataset[Any]):
     def __init__(self, dataset: TrainingPhotos) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, keys: list[Key]) -> Batch | InputError:
+    def __getitem__(self, keys: list[_Key]) -> Batch | InputError:
         try:
             samples = [self.dataset.draw(key) for key in keys]
         except InputError as problem:
@@ -204,13 +204,13 @@ class _Collated(Dataset[Any]):
         }
 
 
-class _Steps(Sampler[list[Key]]):
+class _Steps(Sampler[list[_Key]]):
     """The keys of one step after the other, without end."""
 
     def __init__(self, stream: TrainingStream, step: int) -> None:
         self.stream, self.step = stream, step
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[_Key]]:
         step = self.step
         while True:
             yield self.stream.keys(step)

@@ -116,9 +116,12 @@ def _size_for(path: Path, sizes: Sequence[int | tuple[int, int]] | None) -> tupl
         wanted = (size, size) if isinstance(size, int) else (size[0], size[1])
         if wanted[0] <= height and wanted[1] <= width:
             return wanted
+    known = ",".join(str(size) if isinstance(size, int) else f"{size[1]}x{size[0]}" for size in sizes)
+    fits = min(height, width) // 32 * 32
+    smaller = f"Add a size that fits, as --size {known},{fits}, or take" if fits else "Take"
     raise InputError(
-        f"{path} has {height}x{width} pixels, fewer than every size to score at ({', '.join(map(str, sizes))}); "
-        "images are never enlarged to score them. Add a smaller size, or leave it out of the folder."
+        f"{path} has {width}x{height} pixels, too few to score at {known}. Photos are never enlarged. "
+        f"{smaller} it out of the folder."
     )
 
 

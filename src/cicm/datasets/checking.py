@@ -23,7 +23,7 @@ Depth = Literal["names", "sample", "read"]
 Progress = Callable[[str, int, int], None]
 """(split, pictures done, pictures of the split)."""
 
-SAMPLES = 48
+_SAMPLES = 48
 """Pictures of a split whose headers are read at the depth "sample"."""
 
 _COLOURS = {
@@ -32,10 +32,10 @@ _COLOURS = {
     "unknown": "which colour means missing can't be told from this band's areas",
 }
 
-THREADS = max(2, min(8, os.cpu_count() or 2))
+_THREADS = max(2, min(8, os.cpu_count() or 2))
 """Threads that decode."""
 
-CHUNK = 64
+_CHUNK = 64
 """Pictures that are handed to the threads at once: what is decoded at a time is bounded by their number."""
 
 
@@ -188,7 +188,7 @@ def _no_empty_files(tree: Tree, split: str, paths: Iterable[str]) -> None:
 
 def _headers(layout: Layout, tree: Tree, split: str, found: SplitFiles) -> tuple[int, str]:
     """Read the headers of pictures evenly spread over the split, and of their labels."""
-    count = min(SAMPLES, len(found.photos))
+    count = min(_SAMPLES, len(found.photos))
     places = evenly_spaced(range(len(found.photos)), count)
     broken, sizes = [], {}
     for place in places:
@@ -216,8 +216,8 @@ def _decode(layout: Layout, tree: Tree, split: str, found: SplitFiles, progress:
     same: dict[tuple[int, int], tuple[int, int]] = {}  # millions of photos share a few sizes
     broken, done = [], 0
     waiting = iter(paths)
-    with ThreadPoolExecutor(THREADS) as pool:
-        while chunk := list(islice(waiting, CHUNK)):
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while chunk := list(islice(waiting, _CHUNK)):
             for path, size in zip(chunk, pool.map(size_of, chunk)):
                 if isinstance(size, InputError):
                     broken.append(_named(tree, path, size))
@@ -313,9 +313,9 @@ def _polarity(layout: Layout, tree: Tree, split: str, found: SplitFiles, *, ever
         return shares[name]
 
     if every:
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(_THREADS) as pool:
             waiting = iter(found.photos)
-            while chunk := list(islice(waiting, CHUNK)):
+            while chunk := list(islice(waiting, _CHUNK)):
                 list(pool.map(share, [tree.root / path for path in chunk]))
     polarity, right, opened = measured_polarity(layout, tree.root, found.photos, share=share)
     if 2 * right < opened:

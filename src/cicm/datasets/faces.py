@@ -8,7 +8,7 @@ PARTS = {"0": "train", "1": "val", "2": "test"}
 LAST_OF_TRAIN, LAST_OF_VAL = 162_770, 182_637
 """Numbers of CelebA's last training and last validation photo: its partition runs in order."""
 
-PARTITION = tuple(
+_PARTITION = tuple(
     f"{folder}list_eval_partition{ending}" for folder in ("", "Eval/", "Partition/") for ending in (".txt", ".csv")
 )
 
@@ -17,7 +17,7 @@ def _find_celeba(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     folder = tree.first_folder(
         "img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba", "celeba/img_align_celeba"
     )
-    partition = tree.first_file(*PARTITION, "celeba/list_eval_partition.txt")
+    partition = tree.first_file(*_PARTITION, "celeba/list_eval_partition.txt")
     if folder is None:
         tree.missing("the folder img_align_celeba", f"Unpack img_align_celeba.zip here: {layout.get}.")
     if partition is None:
@@ -67,7 +67,7 @@ def _find_celeba_hq(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     if mapping is None:
         tree.missing(name, "It says which photo of CelebA each one is, and so its split; the archive holds it.")
         return SplitFiles()
-    partition = tree.first_file(*PARTITION)
+    partition = tree.first_file(*_PARTITION)
     parts = _partition(tree, partition) if partition else {}
     endings = {path.rsplit("/", 1)[-1].rpartition(".")[0]: path for path in there}
     listed: list[str] = []

@@ -14,10 +14,10 @@ from cicm.photos.masks import missing_pixels
 Polarity = Literal["white", "black", "unknown"]
 """The colour that means missing."""
 
-BINS = 6
+_BINS = 6
 """NVIDIA's masks are sorted by ten percent of missing share, equally many in each."""
 
-SLACK = 0.02
+_SLACK = 0.02
 """How far a share may lie outside its bin: files are sorted at one size and often stored at another."""
 
 
@@ -64,7 +64,7 @@ def expected_share(layout: Layout, path: str) -> tuple[float, float]:
         shares = range_of(path.partition("/")[0])
         assert shares is not None, f"{path} lies in a folder of a band"
         return shares
-    bin_ = int(_stem(path)) * BINS // sum(layout.counts.values())
+    bin_ = int(_stem(path)) * _BINS // sum(layout.counts.values())
     return bin_ / 10, (bin_ + 1) / 10
 
 
@@ -80,7 +80,7 @@ def white_share(path: str | Path) -> float:
 
 def fits(share: float, expected: tuple[float, float]) -> bool:
     """Whether a share lies where it should, with some slack at both ends."""
-    return expected[0] - SLACK < share <= expected[1] + SLACK
+    return expected[0] - _SLACK < share <= expected[1] + _SLACK
 
 
 def measured_polarity(

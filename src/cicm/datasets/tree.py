@@ -15,7 +15,7 @@ from cicm.terminal import shown
 MOST_NAMED = 1000
 """Paths that one problem names at most; the others are counted."""
 
-LONGEST_LINE = 4096
+_LONGEST_LINE = 4096
 """Characters of a line of a list; a longer one is no line of it."""
 
 
@@ -119,9 +119,9 @@ class Tree:
         try:
             with open(self.root / name, encoding="utf-8", newline=None) as file:
                 number = 0
-                while text := file.readline(LONGEST_LINE + 1):
+                while text := file.readline(_LONGEST_LINE + 1):
                     number += 1
-                    if len(text) > LONGEST_LINE:
+                    if len(text) > _LONGEST_LINE:
                         self.report(f"line {number} of a list has no end", "Download the list again.", [name])
                         return
                     if text.strip():
@@ -159,12 +159,12 @@ class Tree:
         known = set(there)
         kept = [path for path in dict.fromkeys(listed) if path in known]
         if len(kept) < len(listed):
-            outside = [path for path in listed if not stays_inside(path)]
+            outside = [path for path in listed if not _stays_inside(path)]
             if outside:
                 self.report(
                     f"{name} names {len(outside):,} paths outside", "Download the list again.", outside, split=split
                 )
-            absent = [path for path in dict.fromkeys(listed) if path not in known and stays_inside(path)]
+            absent = [path for path in dict.fromkeys(listed) if path not in known and _stays_inside(path)]
             if absent:
                 self.report(
                     f"{len(absent):,} photos that {name} names are absent",
@@ -261,11 +261,11 @@ class Layout:
         return split
 
 
-def stays_inside(path: str) -> bool:
+def _stays_inside(path: str) -> bool:
     """Whether a path of a list is a plain relative one.
 
     Example:
-        >>> [stays_inside(path) for path in ["a/b.jpg", "../b.jpg", "a/../../b.jpg", "C:/b.jpg", ""]]
+        >>> [_stays_inside(path) for path in ["a/b.jpg", "../b.jpg", "a/../../b.jpg", "C:/b.jpg", ""]]
         [True, False, False, False, False]
     """
     parts = PurePosixPath(path).parts

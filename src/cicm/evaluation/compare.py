@@ -185,6 +185,6 @@ def load_runs(specification: str) -> list[Run]:
         if method is None and len(methods) > 1:
             raise InputError(f"{name} holds {', '.join(methods)}; say which one: {name}:{methods[0]}.")
         if method is not None and method not in methods:
-            raise InputError(f"{name} has no method {method!r}; it holds {', '.join(methods)}.")
+            raise InputError(f"{name} holds {', '.join(methods)}, and no method {method!r}. Write {name}:{methods[0]}.")
         runs.append((evaluation, method or methods[0]))
     return runs

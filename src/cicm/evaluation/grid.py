@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cicm.conventions import InputError
-from cicm.evaluation.records import check_output, write_atomic
+from cicm.files import atomic, check_output
 
-HEADER = 18
-GAP = 4
-MOST_PIXELS = 100_000_000
+_HEADER = 18
+_GAP = 4
+_MOST_PIXELS = 100_000_000
 
 
 @dataclass
@@ -34,19 +33,7 @@ class GridRow:
     filled: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def chosen(count: int, most: int) -> list[int]:
-    """Positions of up to `most` of `count` photos, evenly spread, so that the list and not a person chooses.
-
-    Example:
-        >>> chosen(9, 3), chosen(2, 3)
-        ([0, 4, 8], [0, 1])
-    """
-    if count <= most:
-        return list(range(count))
-    return [0] if most == 1 else [round(i * (count - 1) / (most - 1)) for i in range(most)]
-
-
-def draw_grid(rows: Sequence[GridRow]) -> Image.Image:
+def _draw_grid(rows: Sequence[GridRow]) -> Image.Image:
     """One row per photo and hole; columns: photo, corrupted, one per method.
 
     Raises:
@@ -57,22 +44,22 @@ def draw_grid(rows: Sequence[GridRow]) -> Image.Image:
     methods = list(dict.fromkeys(name for row in rows for name in row.filled))
     columns = ["image", "corrupted", *methods]
     cell = max(row.image.shape[1] for row in rows)
-    width = len(columns) * (cell + GAP) + GAP
-    height = HEADER + sum(HEADER + row.image.shape[0] + GAP for row in rows)
-    if width * height > MOST_PIXELS:
+    width = len(columns) * (cell + _GAP) + _GAP
+    height = _HEADER + sum(_HEADER + row.image.shape[0] + _GAP for row in rows)
+    if width * height > _MOST_PIXELS:
         raise InputError(f"the grid would have {width}x{height} pixels; show fewer photos or methods.")
     canvas = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default()
     for column, name in enumerate(columns):
-        draw.text((GAP + column * (cell + GAP), 3), name, fill="black", font=font)
-    top = HEADER
+        draw.text((_GAP + column * (cell + _GAP), 3), name, fill="black", font=font)
+    top = _HEADER
     for row in rows:
-        draw.text((GAP, top + 3), row.label, fill=(90, 90, 90), font=font)
+        draw.text((_GAP, top + 3), row.label, fill=(90, 90, 90), font=font)
         pictures = [row.image, row.corrupted, *(row.filled.get(name) for name in methods)]
         for column, picture in enumerate(pictures):
             if picture is not None:
-                canvas.paste(Image.fromarray(picture), (GAP + column * (cell + GAP), top + HEADER))
-        top += HEADER + row.image.shape[0] + GAP
+                canvas.paste(Image.fromarray(picture), (_GAP + column * (cell + _GAP), top + _HEADER))
+        top += _HEADER + row.image.shape[0] + _GAP
     return canvas
 
 
@@ -82,7 +69,7 @@ def save_grid(path: str | Path, rows: Sequence[GridRow], *, overwrite: bool = Fa
     Raises:
         InputError: there already, no such folder, or not `.png`.
     """
-    check_output(Path(path), ".png", overwrite=overwrite)
-    data = io.BytesIO()
-    draw_grid(rows).save(data, format="PNG", optimize=True)
-    write_atomic(Path(path), data.getvalue())
+    file = check_output(path, endings=[".png"], overwrite=overwrite, what="grid")
+    picture = _draw_grid(rows)
+    with atomic(file, overwrite=overwrite) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)

@@ -15,7 +15,7 @@ SIZES = {
     "crop": "each photo's centre at the size that the list says, cut out; no photo is resized",
     "reduce": "each photo's centre at the size that the list says, after reducing it to just cover that",
 }
-INTERVAL = (
+_INTERVAL = (
     f"{LEVEL:.0%} percentile bootstrap of the mean over images, {RESAMPLES} resamples, seed {SEED}; "
     "none for scores of a whole set"
 )
@@ -55,7 +55,7 @@ class Protocol:
     pixels_sha256: str
     num_pairs: int
     num_images: int
-    interval: str = INTERVAL
+    interval: str = _INTERVAL
     name: str = "cicm"
     source: str = field(default="", compare=False)
     meanings: dict[str, str] = field(default_factory=dict, compare=False)

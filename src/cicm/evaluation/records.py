@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
-import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from cicm.conventions import InputError
 from cicm.evaluation.protocol import Protocol, remedy
+from cicm.files import check_output, digest_of, read_bounded, write_atomic
+from cicm.plain import dump_json, from_plain, read_json
 
 FORMAT = "cicm-evaluation-1"
-MAX_JSON_BYTES = 16 * 2**20
-MAX_CSV_BYTES = 256 * 2**20  # 10,000 photos x 3 bands x 10 methods need about 40 MB
-KEYS = ("method", "group", "band", "image", "mask", "missing")
+_MOST_JSON_BYTES = 16 * 2**20
+_MOST_CSV_BYTES = 256 * 2**20  # 10,000 photos x 3 bands x 10 methods need about 40 MB
+_KEYS = ("method", "group", "band", "image", "mask", "missing")
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,24 @@ class Record:
             raise InputError(
                 f"a record has either a value or a reason why not; got value {self.value} and reason {self.reason!r}."
             )
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The table of images that belongs to a file of records."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of records as it is stored: the protocol once, and records without it."""
+
+    format: str
+    protocol: Protocol
+    images: _Beside | None
+    records: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -141,21 +157,20 @@ class Evaluation:
                 not `.json`.
         """
         path = Path(path)
-        check_output(path, ".json", overwrite=overwrite)
-        table = images_path(path)
+        check_output(path, endings=[".json"], overwrite=overwrite, what="file of records")
         content: dict[str, Any] = {"format": FORMAT, "protocol": dataclasses.asdict(self.protocol), "images": None}
         written = [path]
         if self.images:
-            check_output(table, ".csv", overwrite=overwrite)
-            text = images_to_csv(self.images)
-            content["images"] = {"file": table.name, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-            write_atomic(table, text.encode())
+            table = check_output(images_path(path), overwrite=overwrite, what="table of images")
+            text = _to_csv(self.images)
+            content["images"] = {"file": table.name, "sha256": digest_of(text.encode())}
+            write_atomic(table, text)
             written.append(table)
         content["records"] = [
             {key: value for key, value in dataclasses.asdict(record).items() if key != "protocol"}
             for record in self.records
         ]
-        write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+        write_atomic(path, dump_json(content))
         return written
 
     @classmethod
@@ -167,35 +182,27 @@ class Evaluation:
                 images that is not the one that was written with it.
         """
         path = Path(path)
-        try:
-            content = json.loads(read_bounded(path, MAX_JSON_BYTES), parse_constant=_no_constant)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(
-                f"{path} must be a JSON file written by cicm evaluate -o; it can't be read: {error}."
-            ) from None
+        content = read_json(path, "file of records", _MOST_JSON_BYTES)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{path} must be a JSON file written by cicm evaluate -o, with format {FORMAT!r}.")
-        _same_keys(content, {"format", "protocol", "images", "records"}, f"{path}")
-        if not isinstance(content["records"], list):
-            raise InputError(f"{path}: records must be a list; got {type(content['records']).__name__}.")
-        if isinstance(content["protocol"], dict):  # files from before protocols had names
-            content["protocol"] = {"name": "cicm", "source": "", **content["protocol"]}
-        protocol = _strict(Protocol, content["protocol"], f"{path}: protocol")
-        records = tuple(
-            _strict(Record, row, f"{path}: record {number}", protocol=protocol)
-            for number, row in enumerate(content["records"])
-        )
-        if content["images"] is None:
+        try:
+            file = from_plain(_File, content)
+            records = tuple(
+                from_plain(Record, {**row, "protocol": file.protocol}, f"records[{number}]")
+                for number, row in enumerate(file.records)
+            )
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if file.images is None:
             return cls(records)
-        _same_keys(content["images"], {"file", "sha256"}, f"{path}: images")
-        name = content["images"]["file"]
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".csv"):
+        name = file.images.file
+        if Path(name).name != name or not name.endswith(".csv"):
             raise InputError(f"{path}: the table of images must be a .csv beside it; got {name!r}.")
         table = path.with_name(name)
-        data = read_bounded(table, MAX_CSV_BYTES)
-        if hashlib.sha256(data).hexdigest() != content["images"]["sha256"]:
+        data = read_bounded(table, _MOST_CSV_BYTES, "table of images")
+        if digest_of(data) != file.images.sha256:
             raise InputError(f"{table} is not the table that was written with {path.name}; score again with -o.")
-        return cls(records, images_from_csv(data.decode(), table))
+        return cls(records, _from_csv(data.decode(), table))
 
     @classmethod
     def join(cls, evaluations: Iterable[Evaluation]) -> Evaluation:
@@ -219,34 +226,36 @@ def images_path(path: Path) -> Path:
     return path.with_name(path.stem + ".images.csv")
 
 
-def images_to_csv(images: Sequence[ImageScores]) -> str:
+def _to_csv(images: Sequence[ImageScores]) -> str:
     """One row per filled photo, the metrics as columns; nine digits bring back a float32 exactly."""
     metrics = list(dict.fromkeys(name for row in images for name in row.scores))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*KEYS, *metrics])
+    writer.writerow([*_KEYS, *metrics])
     for row in images:
         numbers = [format(row.scores[name], ".9g") if name in row.scores else "" for name in metrics]
         writer.writerow([row.method, row.group, row.band, row.image, row.mask, format(row.missing, ".9g"), *numbers])
     return text.getvalue()
 
 
-def images_from_csv(text: str, path: Path) -> tuple[ImageScores, ...]:
-    """The inverse of `images_to_csv`.
+def _from_csv(text: str, path: Path) -> tuple[ImageScores, ...]:
+    """The inverse of `_to_csv`.
 
     Raises:
         InputError: another header, or a cell that is not a finite number.
     """
     rows = list(csv.reader(io.StringIO(text)))
-    if not rows or tuple(rows[0][: len(KEYS)]) != KEYS:
-        raise InputError(f"{path} must begin with the columns {', '.join(KEYS)}; got {rows[0] if rows else 'nothing'}.")
-    metrics = rows[0][len(KEYS) :]
+    if not rows or tuple(rows[0][: len(_KEYS)]) != _KEYS:
+        raise InputError(
+            f"{path} must begin with the columns {', '.join(_KEYS)}; got {rows[0] if rows else 'nothing'}."
+        )
+    metrics = rows[0][len(_KEYS) :]
     found = []
     for line, row in enumerate(rows[1:], start=2):
         try:
             if len(row) != len(rows[0]):
                 raise ValueError(f"{len(row)} cells, not {len(rows[0])}")
-            numbers = [float(cell) if cell else None for cell in row[len(KEYS) - 1 :]]
+            numbers = [float(cell) if cell else None for cell in row[len(_KEYS) - 1 :]]
             if any(number is not None and not math.isfinite(number) for number in numbers) or numbers[0] is None:
                 raise ValueError("a number that is not finite")
         except ValueError as error:
@@ -255,103 +264,3 @@ def images_from_csv(text: str, path: Path) -> tuple[ImageScores, ...]:
         method, group, band, image, mask = row[:5]
         found.append(ImageScores(method, group, band, image, mask, numbers[0], scores))
     return tuple(found)
-
-
-# Files
-
-
-def check_output(path: Path, ending: str, *, overwrite: bool) -> None:
-    """Refuse an output path before any work is done for it.
-
-    Raises:
-        InputError: another ending, a folder, no such folder, or there already.
-    """
-    if path.suffix.lower() != ending:
-        raise InputError(f"the output must end in {ending}; got {path}.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it.")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} for {path.name}; make it first.")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; name another file, or add --overwrite.")
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """The bytes of a file that is not larger than it may be.
-
-    Raises:
-        InputError: missing, not a file, unreadable or too large.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
-    if (size := path.stat().st_size) > most_bytes:
-        raise InputError(f"{path} has {size} bytes; such a file has at most {most_bytes}.")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}.") from None
-
-
-# Strict reading
-
-
-def _no_constant(name: str) -> float:
-    raise InputError(f"a file of records holds finite numbers only; got {name}.")
-
-
-def _same_keys(content: Any, expected: set[str], where: str) -> None:
-    if not isinstance(content, dict):
-        raise InputError(f"{where} must be an object; got {type(content).__name__}.")
-    if content.keys() != expected:
-        raise InputError(
-            f"{where} must have the keys {', '.join(sorted(expected))}; missing: "
-            f"{', '.join(sorted(expected - content.keys())) or 'none'}, unknown: "
-            f"{', '.join(sorted(content.keys() - expected)) or 'none'}."
-        )
-
-
-def _strict(kind: type, content: Any, where: str, **given: Any) -> Any:
-    """Build a dataclass from plain JSON values: all keys, no others, each of its declared type."""
-    hints = get_type_hints(kind)
-    _same_keys(content, set(hints) - set(given), where)
-    values = {name: _typed(hints[name], value, f"{where}, {name}") for name, value in content.items()}
-    return kind(**values, **given)
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    options = get_args(hint)
-    if get_origin(hint) is tuple:
-        if isinstance(value, list) and (options[-1] is ... or len(value) == len(options)):
-            kinds = [options[0]] * len(value) if options[-1] is ... else options
-            return tuple(_typed(kind, item, where) for kind, item in zip(kinds, value))
-    elif get_origin(hint) is dict:
-        if isinstance(value, dict):
-            return {key: _typed(options[1], item, where) for key, item in value.items()}
-    elif options:  # X | None
-        if value is None and type(None) in options:
-            return None
-        if value is not None:
-            return _typed(options[0], value, where)
-    elif hint is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise InputError(f"{where} must be {getattr(hint, '__name__', hint)}; got {str(value)[:80]!r}.")

@@ -13,7 +13,7 @@ from cicm.evaluation.records import Evaluation, Record
 from cicm.metrics import METRICS
 
 MISSING = "n/a: "
-REASON = 14  # characters of the narrowest column with a reason in it
+_REASON = 14  # characters of the narrowest column with a reason in it
 _ARROW = {"higher": "↑", "lower": "↓", "near 1": "→1"}
 
 
@@ -64,7 +64,7 @@ class Grid:
         cells = [row[column] for row in self.rows]
         reasons = [part for cell in cells if cell.startswith(MISSING) for part in cell.split()]
         numbers = [cell for cell in cells if not cell.startswith(MISSING)]
-        longest = max(map(len, [*numbers, *(part[:REASON] for part in reasons), *self.header[column].split()]))
+        longest = max(map(len, [*numbers, *(part[:_REASON] for part in reasons), *self.header[column].split()]))
         return longest + 3
 
     def _part(self, columns: Sequence[int]) -> Table:

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from cicm import __version__
 from cicm.assembly import LoadedModel
 from cicm.conventions import InputError
 from cicm.export.onnx_runtime import FORMAT
+from cicm.files import atomic, check_output
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +64,7 @@ class Exported:
     seconds: float
 
 
-class Program(nn.Module):
+class _Program(nn.Module):
     """A model as a function of two tensors to one."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -94,31 +94,23 @@ def export(loaded: LoadedModel, path: str | os.PathLike, kind: str, *, overwrite
     write, run = (_write_onnx, _run_onnx) if kind == "onnx" else (_write_torch, _run_torch)
     if kind == "onnx":
         _need_packages()
-    program = Program(loaded.model).eval()
+    program = _Program(loaded.model).eval()
     sizes = _sizes(loaded.model.network.size)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=f".part{target.suffix}")
-    os.close(handle)
-    try:
+    with atomic(target, overwrite=overwrite) as temporary:
         with _quietly(), torch.no_grad():
             try:
-                write(program, example(*sizes[0]), metadata(loaded), temporary)
+                write(program, example(*sizes[0]), _metadata(loaded), os.fspath(temporary))
             except Exception as error:
                 told = next(iter(str(error).splitlines()), "")
                 raise ExportError(
                     f"{loaded.config.network} can't become {kind}: {type(error).__name__}: {told}"
                 ) from error
-            difference = _compare(program, run(temporary), sizes[1:])
+            difference = _compare(program, run(os.fspath(temporary)), sizes[1:])
         if not difference <= TOLERANCE:  # also NaN
             raise ExportError(
                 f"the {kind} file differs from the model by {difference:.1e} of 1, more than {TOLERANCE:.0e}; "
                 "nothing was written."
             )
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return Exported(target, kind, difference, sizes[1:], time.perf_counter() - started)
 
 
@@ -130,19 +122,10 @@ def check_export(path: str | os.PathLike, kind: str, *, overwrite: bool = False)
     """
     if kind not in KINDS:
         raise InputError(f"a model is exported to {' or '.join(KINDS)}; got {kind!r}.")
-    target = Path(path)
-    if target.is_dir():
-        raise InputError(f"expected a file to write to; {target} is a folder. Name a file in it.")
-    if target.suffix != KINDS[kind]:
-        raise InputError(f"{kind} is written as {KINDS[kind]}; got {target.name}. Change the ending.")
-    if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} does not exist. Make it first.")
-    if os.path.lexists(target) and not overwrite:
-        raise InputError(f"{target} exists; choose another name, or allow overwriting.")
-    return target
+    return check_output(path, endings=(KINDS[kind],), overwrite=overwrite, what=f"{kind} file")
 
 
-def metadata(loaded: LoadedModel) -> dict[str, str]:
+def _metadata(loaded: LoadedModel) -> dict[str, str]:
     """What the file says about itself; `card` and `config` are those of the weights file."""
     rule = loaded.model.network.size
     return {
@@ -198,7 +181,7 @@ def _traced(program: nn.Module, inputs: tuple[Tensor, Tensor], rule: Any) -> tor
 # Torch
 
 
-def _write_torch(program: Program, inputs: tuple[Tensor, Tensor], about: dict[str, str], path: str) -> None:
+def _write_torch(program: _Program, inputs: tuple[Tensor, Tensor], about: dict[str, str], path: str) -> None:
     traced = _traced(program, inputs, program.model.network.size)
     torch.export.save(traced, path, extra_files=dict(about))
 
@@ -210,7 +193,7 @@ def _run_torch(path: str) -> Run:
 # ONNX
 
 
-def _write_onnx(program: Program, inputs: tuple[Tensor, Tensor], about: dict[str, str], path: str) -> None:
+def _write_onnx(program: _Program, inputs: tuple[Tensor, Tensor], about: dict[str, str], path: str) -> None:
     import onnx
 
     from cicm.export.onnx_operators import OPSET, operators, with_bodies

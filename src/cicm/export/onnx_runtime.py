@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from cicm.conventions import InputError, SizeRule
-from cicm.files import check_readable
+from cicm.files import check_readable, digest_of
 from cicm.inference.painter import PictureInpainter
 from cicm.inference.plan import Plan
 from cicm.inference.settings import FillChanges, FillSettings
@@ -82,7 +81,7 @@ class OnnxModel:
         provider = self.session.get_providers()[0]
         index = self.session.get_provider_options().get(provider, {}).get("device_id", 0)
         self.device = Device("cuda" if provider.startswith("CUDA") else "cpu", int(index))
-        self.name = f"{about.get('cicm.network', '?')} {_digest(path)} of onnxruntime"
+        self.name = f"{about.get('cicm.network', '?')} {digest_of(path)[:16]} of onnxruntime"
 
     def __call__(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """(B, 3, H, W) and (B, 1, H, W) float32, of a size that the rule allows -> (B, 3, H, W)."""
@@ -184,11 +183,6 @@ def _rule(values: Any) -> SizeRule:
     if type(multiple) is not int or type(minimum) is not int or not (1 <= multiple <= SIDES and 1 <= minimum <= SIDES):
         raise ValueError(f"no size rule can be {values}"[:200])
     return SizeRule(multiple, minimum)
-
-
-def _digest(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _threads() -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,15 +13,13 @@ from typing import Any, Self
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.files import Listing, check_readable, reason_of, walk
+from cicm.files import Listing, check_readable, walk
+from cicm.folders.boxes import read_boxes
 from cicm.photos.formats import ENDINGS
 from cicm.photos.marking import Marks, check_colour, check_grow, mark
 from cicm.photos.photo import Photo
 from cicm.photos.pixels import Box
 from cicm.terminal import several, shown
-
-MAX_LIST = 2**28
-"""Bytes of the longest list of boxes that is read: some five million."""
 
 
 def is_picture(name: str) -> bool:
@@ -226,7 +222,7 @@ class MaskBeside(_MaskFiles):
         return root / mask
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "suffix": self.suffix}
+        return {**super().settings(), "suffix": self.suffix, "each": False}  # "each": journals of the first versions
 
 
 # The photo itself
@@ -297,49 +293,6 @@ class MaskBoxes(_InThePhoto):
         return Marks(boxes=job.boxes, invert=self.invert, grow=self.grow)
 
 
-def read_boxes(file: str | os.PathLike) -> Iterator[tuple[str, Box]]:
-    """The rows of a list of boxes: (photo, (left, top, right, bottom)).
-
-    Raises:
-        InputError: a file that can't be read, is too long, or has a row that is no box, with its number.
-    """
-    path = check_readable(file, "list of boxes")
-    if path.stat().st_size > MAX_LIST:
-        raise InputError(f"{shown(path)} is larger than {MAX_LIST // 2**20} MiB. Split the list.")
-    names = ("left", "top", "right", "bottom")
-    try:
-        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as stream:
-            if path.suffix.lower() == ".json":
-                rows: Any = json.load(stream)
-                if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                    raise InputError(
-                        f"expected a JSON list of objects in {shown(path)}, with photo, {', '.join(names)}."
-                    )
-            else:
-                reader = csv.DictReader(stream)
-                if missing := [name for name in ("photo", *names) if name not in (reader.fieldnames or ())]:
-                    raise InputError(f"{shown(path)} has no column {missing[0]}; expected photo, {', '.join(names)}.")
-                rows = reader
-            for number, row in enumerate(rows, start=1):
-                photo, numbers = row.get("photo"), [_whole(row.get(name)) for name in names]
-                if not isinstance(photo, str) or not photo or None in numbers:
-                    told = [row.get(name) for name in ("photo", *names)]
-                    raise InputError(
-                        f"row {number} of {shown(path)} must be a photo's name and four whole numbers; got {told}."
-                    )
-                left, top, right, bottom = (value for value in numbers if value is not None)
-                if not (0 <= left < right and 0 <= top < bottom):
-                    raise InputError(
-                        f"row {number} of {shown(path)} is no box: left {left}, right {right}, top {top}, bottom "
-                        f"{bottom}. Right and bottom lie beyond left and top, and none is below 0."
-                    )
-                yield photo, (left, top, right, bottom)
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
-        raise InputError(f"the list of boxes {shown(path)} can't be read: {reason_of(error)}") from error
-
-
 def _outside(root: Path, files: Sequence[str], other: Path) -> Sequence[str]:
     """The files that are neither `other` nor below it, for masks that are kept among the photos."""
     real, place = os.path.realpath(root), os.path.realpath(other)
@@ -347,12 +300,3 @@ def _outside(root: Path, files: Sequence[str], other: Path) -> Sequence[str]:
         return files
     below = Path(place).relative_to(real).as_posix()
     return [file for file in files if file != below and not file.startswith(below + "/")]
-
-
-def _whole(value: Any) -> int | None:
-    """A whole number within reason, from JSON or CSV; None for all else."""
-    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,9}(\.0*)?\s*", value):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9 or value != int(value):
-        return None
-    return int(value)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-STATUSES = ("done", "already", "failed", "unsupported", "skipped")
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -15,9 +13,8 @@ class Outcome:
     Args:
         photo: path below the folder of photos.
         output: path of the result below the folder of results; empty if there is none.
-        status: one of `STATUSES`. "done": filled by this run. "already": an earlier run filled it, and the journal
-            proves it. "unsupported": a picture of a format that is not read. "skipped": it has no mask, and `missing`
-            is "skip".
+        status: "done": this run filled it. "already": an earlier run filled it, and the journal proves it. "failed".
+            "unsupported": a picture of a format that is not read. "skipped": it has no mask, and `missing` is "skip".
         error: what was wrong.
         notes: what a reader may want to know, such as something that could not be kept.
         seconds: from opening the photo to the result in its place.

@@ -20,8 +20,7 @@ from cicm.photos.photo import open_photo, save_photo
 if TYPE_CHECKING:
     from cicm.inference.painter import PictureInpainter
 
-SAMPLE = 2000
-"""Most photos whose headers a dry run looks at."""
+_SAMPLE = 2000  # most photos whose headers are read
 
 
 @dataclass
@@ -48,7 +47,7 @@ class Preview:
 def preview(task: FolderTask, plan: FolderPlan) -> Preview:
     """Check the headers of the photos that would be filled, and of their masks; writes nothing."""
     found = Preview(plan)
-    for job in plan.todo[:SAMPLE] if task.limit else evenly_spaced(plan.todo, SAMPLE):
+    for job in plan.todo[:_SAMPLE] if task.limit else evenly_spaced(plan.todo, _SAMPLE):
         if task.limit and len(found.jobs) - len(found.faults) >= task.limit:
             break
         found.jobs.append(job)

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cicm.conventions import InputError
+from cicm.conventions import InputError, notices_kept
 from cicm.files import digest_of, is_inside, place, reason_of
 from cicm.folders.assigning import Job
 from cicm.folders.journal import Inputs, Journal
@@ -94,10 +94,11 @@ class Filler:
         height, width = check_header(file)
         with self.budget.hold(height * width * _BYTES_PER_PIXEL):
             photo = open_photo(file)
-            seen, hole = task.masks.apply(photo, job, task.photos)
+            with notices_kept() as told:
+                seen, hole = task.masks.apply(photo, job, task.photos)
             repaired, report = inpainter.fill_photo(seen, hole)
             staged = self.journal.parts / (secrets.token_hex(8) + Path(job.output).suffix)
-            notes = [*photo.notes, *save_photo(repaired, staged)]
+            notes = [*photo.notes, *told, *save_photo(repaired, staged)]
         if ENDINGS[file.suffix.lower()] != photo.format:
             notes.append(f"the file's content is {photo.format}, which its name does not say")
         if report.missing > LARGE_HOLE:

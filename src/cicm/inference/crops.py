@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from cicm.conventions import InputError
 from cicm.photos.pixels import Box
 
-CELL = 16
+_CELL = 16
 """Side of the cells in which groups are told apart: holes less than this far from each other are one group."""
 
 
@@ -30,7 +31,7 @@ class Crop:
     box: Box
 
 
-def groups(hole: np.ndarray, cell: int = CELL) -> list[Box]:
+def groups(hole: np.ndarray, cell: int = _CELL) -> list[Box]:
     """The bounding boxes of connected groups of holes, seen in cells of so many pixels; boxes may overlap.
 
     Cells that touch, also at a corner, are one group. A box is as tight as the pixels allow.
@@ -49,7 +50,9 @@ def groups(hole: np.ndarray, cell: int = CELL) -> list[Box]:
         raise InputError(f"hole must be (H, W) bool, cell at least 1; got {hole.shape} {hole.dtype} and {cell}.")
     rows, columns = (np.arange(0, side, cell) for side in hole.shape)
     cells = np.logical_or.reduceat(np.logical_or.reduceat(hole, columns, axis=1), rows, axis=0)
-    return [_tight(hole, tuple(cell * edge for edge in box)) for box in _connected(cells)]  # type: ignore[arg-type]
+    labels, _ = ndimage.label(cells, np.ones((3, 3)))
+    found = ndimage.find_objects(labels)
+    return [_tight(hole, (cell * x.start, cell * y.start, cell * x.stop, cell * y.stop)) for y, x in found]
 
 
 def plan_crops(hole: np.ndarray, *, margin: int, relative: float, longest: int) -> tuple[Crop, ...]:
@@ -119,38 +122,3 @@ def _tight(hole: np.ndarray, box: Box) -> Box:
     inside = hole[top:bottom, left:right]
     rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     return left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
-
-
-def _connected(cells: np.ndarray) -> list[Box]:
-    """Bounding boxes of the 8-connected groups of a small map: runs of each row, joined with those that they touch."""
-    parents: list[int] = []
-    boxes: list[list[int]] = []
-
-    def root(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
-
-    above: list[tuple[int, int, int]] = []  # start, stop and number of each run in the row above
-    for row in range(cells.shape[0]):
-        edges = np.flatnonzero(np.diff(cells[row].astype(np.int8), prepend=0, append=0))
-        runs: list[tuple[int, int, int]] = []
-        begin = 0
-        for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            number = len(parents)
-            parents.append(number)
-            boxes.append([start, row, stop, row + 1])
-            while begin < len(above) and above[begin][1] < start:  # ends before this one's corner
-                begin += 1
-            for other_start, _, other in above[begin:]:
-                if other_start > stop:
-                    break
-                first, second = sorted((root(other), root(number)))
-                if first != second:
-                    parents[second] = first
-                    low, high = boxes[first], boxes[second]
-                    boxes[first] = [*map(min, low[:2], high[:2]), *map(max, low[2:], high[2:])]
-            runs.append((start, stop, number))
-        above = runs
-    return [tuple(boxes[n]) for n in range(len(parents)) if parents[n] == n]  # type: ignore[misc]

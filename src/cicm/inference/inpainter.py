@@ -106,9 +106,9 @@ class Inpainter(PictureInpainter):
     def __repr__(self) -> str:
         """Network, memories, device and settings, in one line."""
         memories = getattr(self.model, "memories", {})
-        told = ", ".join(f"{site}: {memory.config.kind}" for site, memory in memories.items()) or "none"
+        told = [f"{site} ({memory.config.sets} x {memory.config.contexts})" for site, memory in memories.items()]
         network = type(getattr(self.model, "network", self.model)).__name__
-        return f"Inpainter({network}, memory {told}, on {self.device}, {self.settings})"
+        return f"Inpainter({network}, memory at {', '.join(told) or 'no site'}, on {self.device}, {self.settings})"
 
     @property
     def size(self) -> SizeRule:  # type: ignore[override]

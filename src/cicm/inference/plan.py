@@ -14,7 +14,7 @@ from cicm.photos.pixels import Box
 WHOLE = 512 * 512
 """Pixels of a picture that `auto` always sees whole; larger ones are cut around the holes."""
 
-RELATIVE = 0.5
+_RELATIVE = 0.5
 """Known pixels around a group of holes, as a share of its shorter side, where that is more than the margin."""
 
 
@@ -71,7 +71,7 @@ def plan_parts(hole: np.ndarray, rule: SizeRule, settings: FillSettings) -> tupl
     if not in_pieces(hole.shape, settings):
         plan = plan_piece(hole, rule, settings)
         return (Part(plan.box, plan.box, plan),)
-    crops = plan_crops(hole, margin=settings.margin, relative=RELATIVE, longest=longest(settings))
+    crops = plan_crops(hole, margin=settings.margin, relative=_RELATIVE, longest=longest(settings))
     if settings.strategy != "crop":
         return tuple(Part(crop.hole, crop.box) for crop in crops)
     return tuple(_seen_at_once(crop, hole.shape, rule, settings) for crop in crops)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from cicm.assembly.album import Album, AlbumFacts, Page, with_album
 from cicm.assembly.fingerprint import fingerprint
 from cicm.conventions import InputError
 from cicm.data.datasets import Skipped, to_image
-from cicm.files import reason_of
+from cicm.files import digest_of, reason_of
 from cicm.inference.views import alike, views
 from cicm.memory import ContextMemory, MemoryConfig, MemoryRead, MemoryState, inject_fast, keep_top
 from cicm.memory.rules import settle
@@ -30,7 +29,7 @@ from cicm.photos.photo import read_image
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all); a step is one photo of one pass."""
 
-MOST_CONTEXTS = 2**17
+_MOST_CONTEXTS = 2**17
 """Largest L * K of an album."""
 
 
@@ -50,7 +49,7 @@ class Remembered:
 
 
 @dataclass
-class Shelf:
+class _Shelf:
     """The photos to remember, in an order that depends on their content alone.
 
     Args:
@@ -65,7 +64,7 @@ class Shelf:
 
     def content(self, before: str = "") -> str:
         """SHA-256 over the photos' digests, after that of an album they are added to."""
-        return hashlib.sha256("\n".join([before, *(digest for digest, _ in self.photos)]).encode()).hexdigest()
+        return digest_of("\n".join([before, *(digest for digest, _ in self.photos)]).encode())
 
 
 @torch.inference_mode()
@@ -161,7 +160,7 @@ def remember(
     return Remembered(Album(mark, pages, facts), tuple(shelf.skipped), tuple(shelf.doubles))
 
 
-def gather(photos: str | Path | Sequence[str | Path], on_error: str = "skip") -> Shelf:
+def gather(photos: str | Path | Sequence[str | Path], on_error: str = "skip") -> _Shelf:
     """The files by the digest of their content; what can't be read is told, what comes twice counts once.
 
     Raises:
@@ -170,12 +169,11 @@ def gather(photos: str | Path | Sequence[str | Path], on_error: str = "skip") ->
     paths = find_images(photos) if isinstance(photos, str | Path) else [Path(path) for path in photos]
     if not paths:
         raise InputError("expected one photo or more; got an empty list.")
-    shelf = Shelf([])
+    shelf = _Shelf([])
     seen: dict[str, Path] = {}
     for path in sorted(paths):
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = digest_of(path)
         except OSError as error:
             _pass_over(shelf, path, error, on_error)
             continue
@@ -201,7 +199,7 @@ class _Sums:
 def _sampled(
     model: MemoryInpainter,
     own: dict[str, ContextMemory],
-    shelf: Shelf,
+    shelf: _Shelf,
     side: int,
     on_error: str,
     progress: Progress | None,
@@ -216,7 +214,7 @@ def _sampled(
     return found
 
 
-def _written(model: MemoryInpainter, shelf: Shelf, side: int, on_error: str, progress: Progress | None) -> _Sums:
+def _written(model: MemoryInpainter, shelf: _Shelf, side: int, on_error: str, progress: Progress | None) -> _Sums:
     """All regions of all photos, added up by the context that they are written to (Eq. 2)."""
     memories = _memories(model)
     total = _Sums({site: _blank(memory) for site, memory in memories.items()})
@@ -238,7 +236,7 @@ def _written(model: MemoryInpainter, shelf: Shelf, side: int, on_error: str, pro
 
 
 def _seen(
-    model: MemoryInpainter, shelf: Shelf, side: int, on_error: str, progress: Progress | None
+    model: MemoryInpainter, shelf: _Shelf, side: int, on_error: str, progress: Progress | None
 ) -> Iterator[dict[str, list[MemoryRead]]]:
     """What each usable photo's windows read, photo by photo; the others move from `photos` to `skipped`.
 
@@ -316,11 +314,11 @@ def _scaled(progress: Progress | None, done: int, total: int) -> Progress | None
     return lambda number, _: progress(min(done + number, total), total)
 
 
-def _pass_over(shelf: Shelf, path: Path, error: Exception, on_error: str) -> None:
+def _pass_over(shelf: _Shelf, path: Path, error: Exception, on_error: str) -> None:
     reason = reason_of(error)
     if on_error == "stop":
         named = reason if str(path) in reason else f"can't read {path}: {reason}"
-        raise InputError(f"{named} To pass over such files, leave out --on-error stop.") from error
+        raise InputError(f"{named} To pass over such files, use on_error = 'skip'.") from error
     shelf.skipped.append(Skipped(str(path), reason))
 
 
@@ -345,8 +343,8 @@ def _sized(memory: ContextMemory, sets: int | None, contexts: int | None) -> Mem
         sets=memory.config.sets if sets is None else sets,
         contexts=memory.config.contexts if contexts is None else contexts,
     )
-    if config.sets * config.contexts > MOST_CONTEXTS:
+    if config.sets * config.contexts > _MOST_CONTEXTS:
         raise InputError(
-            f"an album has at most {MOST_CONTEXTS} contexts; got {config.sets} sets of {config.contexts}. Use fewer."
+            f"an album has at most {_MOST_CONTEXTS} contexts; got {config.sets} sets of {config.contexts}. Use fewer."
         )
     return config

@@ -14,7 +14,7 @@ from cicm.inference.tiles import Read, Write, strips
 from cicm.photos.pixels import Box
 from cicm.photos.resampling import linear
 
-KERNEL = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
+_KERNEL = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 
 
 def soften(
@@ -105,7 +105,7 @@ def _smooth(grid: np.ndarray) -> np.ndarray:
     for axis in (0, 1):
         padded = np.pad(grid, [(2, 2) if a == axis else (0, 0) for a in range(3)])
         size = grid.shape[axis]
-        grid = sum(w * np.take(padded, range(k, k + size), axis) for k, w in enumerate(KERNEL))  # type: ignore[assignment]
+        grid = sum(w * np.take(padded, range(k, k + size), axis) for k, w in enumerate(_KERNEL))  # type: ignore[assignment]
     return grid
 
 

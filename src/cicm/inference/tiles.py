@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy import ndimage
 
 from cicm.photos.pixels import Box
 from cicm.photos.resampling import cubic
 
-EXCESS = 1.25
+_EXCESS = 1.25
 """A hole wider than it should be by up to this much is not reduced: as little would blur for nothing."""
 
 STRIP = 2**19
@@ -59,16 +60,9 @@ def depth(hole: np.ndarray) -> np.ndarray:
         >>> depth(np.array([[False, True, True, True, True]])).tolist()
         [[0, 1, 2, 3, 4]]
     """
-    height, width = hole.shape
-    distance = np.where(hole, np.int32(height + width), np.int32(0))
-    for axis, size in ((1, width), (0, height)):
-        ramp = np.arange(size, dtype=np.int32)
-        ramp = ramp if axis else ramp[:, None]
-        for flip in (slice(None), slice(None, None, -1)):
-            view = distance[:, flip] if axis else distance[flip]
-            np.subtract(view, ramp, out=view)
-            np.minimum.accumulate(view, axis=axis, out=view)
-            np.add(view, ramp, out=view)
+    if hole.all():
+        return np.full(hole.shape, sum(hole.shape), dtype=np.int32)
+    distance: np.ndarray = ndimage.distance_transform_cdt(hole, "taxicab")
     return distance
 
 
@@ -88,11 +82,11 @@ def plan_levels(hole: np.ndarray, widest: float) -> tuple[Level, ...]:
     """
     far = depth(hole)
     factor = 2.0 * float(far.max()) / widest
-    if factor <= EXCESS:
+    if factor <= _EXCESS:
         return (Level(1.0, hole),)
     levels, rest = [], hole.copy()
     while True:
-        finer = factor / 2 if factor / 2 > EXCESS else 1.0
+        finer = factor / 2 if factor / 2 > _EXCESS else 1.0
         if factor == 1.0:
             places = rest
         else:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cicm.networks.contract import SizeRule
 
-ALONG = 3
+_ALONG = 3
 """Windows along the longer side of a reduced photo, at most; native windows are at most 2 by 2."""
 
 
@@ -54,7 +54,7 @@ def views(photo: np.ndarray, side: int, rule: SizeRule) -> Iterator[View]:
         factor = side / min(height, width)
         size = (max(side, round(width * factor)), max(side, round(height * factor)))
         reduced = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0))
-        yield from _windows(reduced, side, rule, ALONG, width / size[0], height / size[1])
+        yield from _windows(reduced, side, rule, _ALONG, width / size[0], height / size[1])
     yield from _windows(photo, side, rule, 2, 1.0, 1.0)
 
 

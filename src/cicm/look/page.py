@@ -18,21 +18,21 @@ from cicm.look.numbers import TOP, short, summary, visible
 from cicm.look.reading import Look, Visit
 from cicm.look.sources import SourceIndex
 
-WITH_SOURCES = 3
+_WITH_SOURCES = 3
 """Contexts of each region whose sources are shown."""
-SHOWN_SIDE = 640
+_SHOWN_SIDE = 640
 """Longest side of a picture on the page, in pixels."""
 MAX_THUMBNAILS = 6 * 2**20
 """Bytes of all thumbnails on a page; the contexts that matter most come first."""
 MAX_PAGE = 32 * 2**20
-NUMBERED = 600
+_NUMBERED = 600
 """Up to so many cells, each has the number of its set written on it."""
 
-Rgb = tuple[int, int, int]
-RATIO: tuple[Rgb, ...] = ((247, 247, 240), (161, 207, 201), (64, 145, 158), (24, 82, 112), (12, 36, 64))
-DIFFERENCE: tuple[Rgb, ...] = ((33, 102, 172), (146, 197, 222), (247, 247, 247), (244, 165, 130), (178, 24, 43))
+_Rgb = tuple[int, int, int]
+_RATIO: tuple[_Rgb, ...] = ((247, 247, 240), (161, 207, 201), (64, 145, 158), (24, 82, 112), (12, 36, 64))
+_DIFFERENCE: tuple[_Rgb, ...] = ((33, 102, 172), (146, 197, 222), (247, 247, 247), (244, 165, 130), (178, 24, 43))
 
-HONEST = (
+_HONEST = (
     "The pictures under a context are regions of the indexed photos that the finished network would write into it "
     "with the largest weight. They show what the context is nearest to now. They are not a recording: a context is a "
     "running mean of features, taken while the network was still changing, and nobody wrote down which photos went "
@@ -92,7 +92,7 @@ def _notes(look: Look, index: SourceIndex | None) -> list[str]:
     notes = []
     if index:
         many = index.facts
-        notes.append(HONEST)
+        notes.append(_HONEST)
         notes.append(
             f"The index saw {many.photos_read:,} photos ({many.regions:,} complete regions) in windows of {many.side} "
             f"pixels with random holes, as in training, and keeps up to {many.keep} regions for each context, "
@@ -137,14 +137,14 @@ def _variables(look: Look) -> dict[str, str]:
         seen = whole[top:bottom, left:right]
         found[f"whole-{name}"] = f"url({_shown(whole)})"
         found[f"seen-{name}"] = f"var(--whole-{name})" if seen.shape == whole.shape else f"url({_shown(seen)})"
-    for name, scale in (("ratio", RATIO), ("difference", DIFFERENCE)):
+    for name, scale in (("ratio", _RATIO), ("difference", _DIFFERENCE)):
         found[name] = f"linear-gradient(to right, {', '.join(_css(colour) for colour in scale)})"
     return found
 
 
 def _shown(pixels: np.ndarray) -> str:
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
+    image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE), Image.Resampling.BICUBIC)
     return _uri(image, "JPEG", quality=90)
 
 
@@ -163,16 +163,16 @@ def _visit(look: Look, visit: Visit) -> dict[str, Any]:
     off = f"{found['ratio_error']:.2f} on average; red: more context than is missing"
     maps = (
         ("sets", "Set of each region", f"{len(found['sets'])} of {sets} sets are used", _set_colours(visit, sets)),
-        ("estimated", "Estimated ratio", _means(found), _coloured(visit.estimated, RATIO)),
-        ("true", "True ratio", "the share of the cell that is missing", _coloured(visit.true, RATIO)),
-        ("difference", "Estimated minus true", off, _coloured((visit.estimated - visit.true + 1) / 2, DIFFERENCE)),
+        ("estimated", "Estimated ratio", _means(found), _coloured(visit.estimated, _RATIO)),
+        ("true", "True ratio", "the share of the cell that is missing", _coloured(visit.true, _RATIO)),
+        ("difference", "Estimated minus true", off, _coloured((visit.estimated - visit.true + 1) / 2, _DIFFERENCE)),
     )
     return {
         "title": f"Site {visit.site}" + (f", visit {visit.number + 1} of {same}" if same > 1 else ""),
         "last": visit.number == same - 1,
         "height": height,
         "width": width,
-        "numbers": visit.sets.tolist() if height * width <= NUMBERED else [],
+        "numbers": visit.sets.tolist() if height * width <= _NUMBERED else [],
         "maps": [
             {
                 "name": name,
@@ -217,7 +217,7 @@ def _grid(look: Look) -> str:
     return "; ".join(f"{name}: {100 * share:.4f}%" for name, share in places.items())
 
 
-def _palette(set_: int) -> Rgb:
+def _palette(set_: int) -> _Rgb:
     """A colour for a set: hues far apart for neighbours in number, three levels of lightness.
 
     Example:
@@ -229,7 +229,7 @@ def _palette(set_: int) -> Rgb:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _css(colour: Rgb) -> str:
+def _css(colour: _Rgb) -> str:
     return f"rgb{colour}"
 
 
@@ -237,7 +237,7 @@ def _set_colours(visit: Visit, count: int) -> np.ndarray:
     return np.array([_palette(number) for number in range(count)], np.uint8)[visit.sets]
 
 
-def _coloured(values: np.ndarray, scale: tuple[Rgb, ...]) -> np.ndarray:
+def _coloured(values: np.ndarray, scale: tuple[_Rgb, ...]) -> np.ndarray:
     """Values in [0, 1] -> RGB bytes, by straight lines between the colours."""
     places = np.linspace(0, 1, len(scale))
     channels = [np.interp(values, places, [colour[c] for colour in scale]) for c in range(3)]
@@ -251,7 +251,7 @@ def _data(look: Look, index: SourceIndex | None) -> dict[str, Any]:
     for visit in look.visits:
         contexts, weights = visit.top(TOP)
         for region in visible(look, visit):
-            for k, weight in zip(contexts[region, :WITH_SOURCES], weights[region], strict=False):
+            for k, weight in zip(contexts[region, :_WITH_SOURCES], weights[region], strict=False):
                 key = (visit.site, int(visit.sets[region]), int(k))
                 importance[key] = importance.get(key, 0.0) + float(weight * visit.estimated[region])
         visits.append(
@@ -276,7 +276,7 @@ def _data(look: Look, index: SourceIndex | None) -> dict[str, Any]:
         "padded": look.report.network_size,
         "offset": look.offset,
         "colours": [_css(_palette(number)) for number in range(sets)],
-        "withSources": WITH_SOURCES,
+        "withSources": _WITH_SOURCES,
         "visits": visits,
         "sources": None if index is None else _sources(index, importance),
     }

@@ -112,6 +112,8 @@ class Look:
 def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False) -> Look:
     """Repair a photo as `Inpainter.fill_photo` does, and keep what was read on the way; changes nothing.
 
+    A fill of several calls of the network, or of a reduced picture, has no single map: it is made again in one piece.
+
     Args:
         inpainter: of a model with memories.
         photo: opened by `cicm.photos.open_photo`.
@@ -122,18 +124,15 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
         InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown.
     """
     memories = with_sets(inpainter.model)
-    inpainter = inpainter.in_one_piece()  # one forward, whose map is shown
-    caught: list[tuple[Tensor, Inpainting]] = []
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, Tensor], output: Inpainting) -> None:
-        caught.append((inputs[1], output))
-
-    handle = inpainter.model.register_forward_hook(keep)
-    try:
-        filled, report = inpainter.fill_photo(photo, mask, invert=invert)
-    finally:
-        handle.remove()
-    assert len(caught) == 1, "one photo is one forward"
+    hole = to_hole(mask, invert=invert)[0].numpy() > 0.5
+    filled, report, caught = _watched(inpainter, photo, mask, invert)
+    left, top, right, bottom = report.box
+    work = (bottom - top, right - left)
+    if len(caught) != 1 or report.reduced != 1:  # a map is of one forward
+        inpainter = inpainter.in_one_piece()
+        filled, report, caught = _watched(inpainter, photo, mask, invert)
+        work = inpainter.plan(hole).work
+    assert len(caught) == 1, "one photo in one piece is one forward"
     padded_hole, found = caught[0]
     total = sum(len(read.sets) for site in memories for read in found.reads[site])
     if total > MAX_REGIONS:
@@ -141,7 +140,6 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
             f"{total} regions read from the memories; a page shows up to {MAX_REGIONS}. Use a smaller photo."
         )
 
-    hole = to_hole(mask, invert=invert)[0].numpy() > 0.5
     original = _eight_bit(photo)
     corrupted = original.copy()
     corrupted[hole] = 128
@@ -153,7 +151,7 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
     return Look(
         name=photo.path.name,
         report=report,
-        work=inpainter.plan(hole).work,
+        work=work,
         original=original,
         corrupted=corrupted,
         repaired=_eight_bit(filled),
@@ -161,6 +159,23 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
         memories={site: _facts(memory) for site, memory in memories.items()},
         fingerprint=fingerprint(inpainter.model),
     )
+
+
+def _watched(
+    inpainter: Inpainter, photo: Photo, mask: Any, invert: bool
+) -> tuple[Photo, Report, list[tuple[Tensor, Inpainting]]]:
+    """The filled photo, what was done, and (hole, result) of each forward."""
+    caught: list[tuple[Tensor, Inpainting]] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, Tensor], output: Inpainting) -> None:
+        caught.append((inputs[1], output))
+
+    handle = inpainter.model.register_forward_hook(keep)
+    try:
+        filled, report = inpainter.fill_photo(photo, mask, invert=invert)
+    finally:
+        handle.remove()
+    return filled, report, caught
 
 
 def _visit(site: str, number: int, read: Any, hole: Tensor, memory: ContextMemory) -> Visit:

@@ -127,7 +127,7 @@ class ContextMemory(ContextSource):
     def pending(
         self,
         reads: Sequence[MemoryRead],
-        complete: Sequence[Bool[Tensor, " _"]],
+        complete: Sequence[Tensor],
         reduce: rules.Reduce = rules.alone,
     ) -> MemoryState:
         """What this step would store: Eq. 2 and 3, still in the graph of the features; stores nothing.
@@ -135,7 +135,7 @@ class ContextMemory(ContextSource):
         Args:
             reads: of one batch; of several micro-batches under gradient accumulation; of a recurrent network the last
                 visit alone.
-            complete: for each read, which of its regions no missing pixel touches (`cicm.ops.complete_cells`).
+            complete: (N,) bool for each read, regions that no missing pixel touches (`cicm.ops.complete_cells`).
             reduce: a sum over ranks that autograd knows about.
 
         Returns:

@@ -11,7 +11,7 @@ from cicm.memory.rules import route
 from cicm.memory.state import MemoryState
 from cicm.ops.similarity import Similarity, compared
 
-STARVED = 0.01
+_STARVED = 0.01
 """A set or a context starves when its mass is below this share of an even one."""
 MOST_REGIONS = 20_000
 """A few times L * K; more regions only make k-means slower."""
@@ -31,7 +31,7 @@ def generator_for(seed: int, step: int, place: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed % 2**63)
 
 
-def spread_out(
+def _spread_out(
     points: Float[Tensor, "N C"], count: int, generator: torch.Generator, weights: Float[Tensor, " N"] | None = None
 ) -> Int[Tensor, " count"]:
     """Indices of points far from each other: k-means++ (Arthur and Vassilvitskii, 2007).
@@ -81,7 +81,7 @@ def from_regions(
         raise InputError("a memory must be seeded from finite features; got NaN or infinity. Check the network.")
     center = regions.mean(0)
     points = compared(regions, kind, center)
-    anchors = regions[spread_out(points, sets, generator)].clone()
+    anchors = regions[_spread_out(points, sets, generator)].clone()
     for _ in range(rounds):
         own = route(regions, anchors, kind=kind, center=center)
         total = torch.zeros_like(anchors).index_add(0, own, regions)
@@ -105,10 +105,10 @@ def _members(
         count = min(contexts, len(regions))
         mine = torch.zeros_like(mine)
         mine[(regions - anchor).square().sum(-1).topk(count, largest=False).indices] = True
-    return regions[mine][spread_out(points[mine], contexts, generator)]
+    return regions[mine][_spread_out(points[mine], contexts, generator)]
 
 
-def starved(state: MemoryState, threshold: float = STARVED) -> tuple[Bool[Tensor, " L"], Bool[Tensor, "L K"]]:
+def starved(state: MemoryState, threshold: float = _STARVED) -> tuple[Bool[Tensor, " L"], Bool[Tensor, "L K"]]:
     """Which sets, and which contexts of living sets, hardly receive anything any more.
 
     Returns:
@@ -126,7 +126,7 @@ def reseeded(
     regions: Float[Tensor, "N C"],
     generator: torch.Generator,
     kind: Similarity = "centred",
-    threshold: float = STARVED,
+    threshold: float = _STARVED,
 ) -> tuple[MemoryState, int, int]:
     """Give starved places new content from regions that the memory describes badly.
 
@@ -148,7 +148,7 @@ def reseeded(
     if bool(dead.any()):
         living = compared(anchors[~dead], kind, center)
         far = 1 - (points @ living.T).amax(1).clamp(-1, 1) if len(living) else torch.ones(len(points))
-        seeds = spread_out(points, int(dead.sum()), generator, weights=far)
+        seeds = _spread_out(points, int(dead.sum()), generator, weights=far)
         everywhere = torch.ones(len(regions), dtype=torch.bool, device=regions.device)
         for index, seed in zip(dead.nonzero()[:, 0].tolist(), seeds.tolist(), strict=True):
             near = (points - points[seed]).square().sum(-1).topk(min(len(points), contexts.shape[1]), largest=False)
@@ -166,7 +166,7 @@ def reseeded(
             continue
         held = compared(contexts[index][~weak[index]], kind, center)
         far = 1 - (points[mine] @ held.T).amax(1).clamp(-1, 1)
-        picks = mine[spread_out(points[mine], len(places), generator, weights=far + 1e-6)]
+        picks = mine[_spread_out(points[mine], len(places), generator, weights=far + 1e-6)]
         contexts[index, places] = regions[picks]
         mass[index, places] = mass[index][~weak[index]].mean()
         replaced += len(places)

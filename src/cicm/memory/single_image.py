@@ -25,7 +25,7 @@ from cicm.memory.source import ContextSource
 from cicm.memory.state import Kind, MemoryRead
 from cicm.ops import as_map
 
-ITERATIONS = 10
+_ITERATIONS = 10
 ROWS = 1024
 """Regions compared with all others at a time."""
 
@@ -69,7 +69,7 @@ def kmeans(
         centres[:, index] = torch.where(alive, units[rows, picked], 0)
         nearest = torch.maximum(nearest, torch.einsum("bnc,bc->bn", units, centres[:, index]))
         picked = nearest.masked_fill(~valid, torch.inf).argmin(1)
-    for _ in range(ITERATIONS):
+    for _ in range(_ITERATIONS):
         centres = _means(units, valid, assign(units, centres, counts), centres)
     return assign(units, centres, counts), centres
 

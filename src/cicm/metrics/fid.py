@@ -10,11 +10,9 @@ from cicm.metrics.inception import NUM_FEATURES, POOLED, inception_pooled
 from cicm.metrics.registry import Metric
 from cicm.metrics.state import Running
 
-FEWEST_FOR_FID = 100
+_FEWEST = 100
 """Below so many images `fid` refuses: of 2048 directions, fewer than a twentieth would have any spread at all."""
 
 
-def running(
-    metric: Metric, *, path: str | Path | None = None, strict: bool = False, fewest: int = FEWEST_FOR_FID
-) -> Running:
+def running(metric: Metric, *, path: str | Path | None = None, strict: bool = False, fewest: int = _FEWEST) -> Running:
     return FrechetBetweenSets(metric, partial(inception_pooled, path), NUM_FEATURES, POOLED, path, strict, fewest)

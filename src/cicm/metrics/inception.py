@@ -21,7 +21,7 @@ from cicm.metrics.state import Batch
 from cicm.metrics.trunks import Design, load_network
 
 NUM_FEATURES = 2048
-INPUT_SIZE = 299
+_INPUT_SIZE = 299
 POOLED = {
     "network": published("fid-inception").filename,
     "features": f"pooled, {NUM_FEATURES}",
@@ -52,7 +52,7 @@ def max_pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
-class BlockA(nn.Module):
+class _BlockA(nn.Module):
     """35x35 cells: 1x1, 5x5, two 3x3, pool."""
 
     def __init__(self, in_channels: int, pooled: int) -> None:
@@ -71,7 +71,7 @@ class BlockA(nn.Module):
         return torch.cat([self.branch1x1(x), five, three, self.branch_pool(average_pool(x))], dim=1)
 
 
-class BlockB(nn.Module):
+class _BlockB(nn.Module):
     """35x35 -> 17x17 cells."""
 
     def __init__(self, in_channels: int) -> None:
@@ -86,7 +86,7 @@ class BlockB(nn.Module):
         return torch.cat([self.branch3x3(x), three, F.max_pool2d(x, 3, stride=2)], dim=1)
 
 
-class BlockC(nn.Module):
+class _BlockC(nn.Module):
     """17x17 cells: 1x1, 7x7 and two 7x7 as rows and columns, pool."""
 
     def __init__(self, in_channels: int, width: int) -> None:
@@ -111,7 +111,7 @@ class BlockC(nn.Module):
         return torch.cat([self.branch1x1(x), seven, double, self.branch_pool(average_pool(x))], dim=1)
 
 
-class BlockD(nn.Module):
+class _BlockD(nn.Module):
     """17x17 -> 8x8 cells."""
 
     def __init__(self, in_channels: int) -> None:
@@ -129,7 +129,7 @@ class BlockD(nn.Module):
         return torch.cat([three, seven, F.max_pool2d(x, 3, stride=2)], dim=1)
 
 
-class BlockE(nn.Module):
+class _BlockE(nn.Module):
     """8x8 cells: 1x1, 3x3 and two 3x3 that fork into row and column, pool: means in the first, maxima in the last."""
 
     def __init__(self, in_channels: int, last: bool) -> None:
@@ -173,17 +173,17 @@ class FidInception(nn.Module):
         self.Conv2d_2b_3x3 = Conv(32, 64, 3, padding=1)
         self.Conv2d_3b_1x1 = Conv(64, 80, 1)
         self.Conv2d_4a_3x3 = Conv(80, 192, 3)
-        self.Mixed_5b = BlockA(192, pooled=32)
-        self.Mixed_5c = BlockA(256, pooled=64)
-        self.Mixed_5d = BlockA(288, pooled=64)
-        self.Mixed_6a = BlockB(288)
-        self.Mixed_6b = BlockC(768, width=128)
-        self.Mixed_6c = BlockC(768, width=160)
-        self.Mixed_6d = BlockC(768, width=160)
-        self.Mixed_6e = BlockC(768, width=192)
-        self.Mixed_7a = BlockD(768)
-        self.Mixed_7b = BlockE(1280, last=False)
-        self.Mixed_7c = BlockE(2048, last=True)
+        self.Mixed_5b = _BlockA(192, pooled=32)
+        self.Mixed_5c = _BlockA(256, pooled=64)
+        self.Mixed_5d = _BlockA(288, pooled=64)
+        self.Mixed_6a = _BlockB(288)
+        self.Mixed_6b = _BlockC(768, width=128)
+        self.Mixed_6c = _BlockC(768, width=160)
+        self.Mixed_6d = _BlockC(768, width=160)
+        self.Mixed_6e = _BlockC(768, width=192)
+        self.Mixed_7a = _BlockD(768)
+        self.Mixed_7b = _BlockE(1280, last=False)
+        self.Mixed_7c = _BlockE(2048, last=True)
         self.fc = nn.Linear(NUM_FEATURES, 1008)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 2048"]:
@@ -196,7 +196,7 @@ class FidInception(nn.Module):
 
     def maps(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 2048 8 8"]:
         """The last map, before the mean over its cells."""
-        x = F.interpolate(image, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+        x = F.interpolate(image, size=(_INPUT_SIZE, _INPUT_SIZE), mode="bilinear", align_corners=False)
         x = 2 * x - 1
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = F.max_pool2d(x, 3, stride=2)
@@ -211,8 +211,9 @@ class FidInception(nn.Module):
 DESIGN = Design(FidInception, optional=(".num_batches_tracked",))
 
 
-def load_inception(path: str | Path | None = None) -> FidInception:
-    """The network with its published weights.
+@lru_cache(maxsize=1)
+def _shared(path: str | Path | None = None) -> FidInception:
+    """The network with its published weights, loaded once.
 
     Args:
         path: the file, or a folder with it; looked for otherwise.
@@ -224,11 +225,6 @@ def load_inception(path: str | Path | None = None) -> FidInception:
     network = load_network(DESIGN, published("fid-inception"), path)
     assert isinstance(network, FidInception)
     return network
-
-
-@lru_cache(maxsize=1)
-def _shared(path: str | Path | None) -> FidInception:
-    return load_inception(path)
 
 
 def inception_pooled(path: str | Path | None, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from cicm.metrics.pixels import channels, check_pair, one_channel
 from cicm.metrics.registry import Metric
 from cicm.metrics.state import Running, of_pixels
 
-PSNR_CAP_DB = 100.0
+_CAP_DB = 100.0
 
 
 def psnr(
@@ -43,11 +43,11 @@ def psnr(
     """
     ours, theirs = (one_channel(picture, color) for picture in check_pair(composite, image))
     error = (ours - theirs).square().mean(dim=(1, 2, 3)) + floor
-    return (10 * error.reciprocal().log10() + offset_db).clamp(max=PSNR_CAP_DB)
+    return (10 * error.reciprocal().log10() + offset_db).clamp(max=_CAP_DB)
 
 
 def running(metric: Metric, *, color: str = "rgb", floor: float = 0.0, offset_db: float = 0.0) -> Running:
-    protocol: dict[str, Any] = {"color": channels(color), "data_range": 1, "cap_db": PSNR_CAP_DB}
+    protocol: dict[str, Any] = {"color": channels(color), "data_range": 1, "cap_db": _CAP_DB}
     # settings that are not the default alone: records from before they existed stay comparable
     protocol |= {name: value for name, value in (("floor", floor), ("offset_db", offset_db)) if value}
     return of_pixels(metric, partial(psnr, color=color, floor=floor, offset_db=offset_db), protocol)

@@ -24,7 +24,7 @@ from cicm.metrics.registry import METRICS
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent / "weights"
 ENVIRONMENT = "CICM_WEIGHTS"
-CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class MissingWeights(InputError):
@@ -300,7 +300,7 @@ def _download(
     assert file.url is not None
     digest, received = hashlib.sha256(), 0
     with urllib.request.urlopen(file.url, timeout=timeout_s) as response:
-        while part := response.read(CHUNK_BYTES):
+        while part := response.read(_CHUNK_BYTES):
             received += len(part)
             if received > file.num_bytes:
                 raise InputError(f"{file.url} must be {file.num_bytes} bytes; it sends more. Not kept.")

@@ -55,7 +55,7 @@ class Trunk(nn.Module):
         return maps
 
 
-class Fire(nn.Module):
+class _Fire(nn.Module):
     """SqueezeNet's block: a 1x1 convolution squeezes, a 1x1 and a 3x3 one expand side by side."""
 
     def __init__(self, in_channels: int, squeezed: int, expanded: int) -> None:
@@ -77,9 +77,9 @@ def squeezenet() -> Trunk:
 
     layers = [
         *(nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), pool()),
-        *(Fire(64, 16, 64), Fire(128, 16, 64), pool()),
-        *(Fire(128, 32, 128), Fire(256, 32, 128), pool()),
-        *(Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)),
+        *(_Fire(64, 16, 64), _Fire(128, 16, 64), pool()),
+        *(_Fire(128, 32, 128), _Fire(256, 32, 128), pool()),
+        *(_Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256), _Fire(512, 64, 256)),
     ]
     taps = (1, 4, 7, 9, 10, 11, 12)
     return Trunk(nn.Sequential(*layers), taps, channels=(64, 128, 256, 384, 384, 512, 512), minimum=17)

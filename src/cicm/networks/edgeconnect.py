@@ -19,7 +19,7 @@ from cicm.networks.layers import DilatedResidual
 from cicm.ops import canny
 
 BLOCKS = 8
-GRAY = (0.2125, 0.7154, 0.0721)
+_GRAY = (0.2125, 0.7154, 0.0721)
 """Red, green, blue in the original's gray (ITU-R BT.709), which its edges are found in."""
 
 
@@ -150,7 +150,7 @@ def gray(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 H W"]:
         tensor([[[[0.2125]]]])
     """
     red, green, blue = image.split(1, 1)
-    return GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue
+    return _GRAY[0] * red + _GRAY[1] * green + _GRAY[2] * blue
 
 
 def known_edges(corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:

@@ -15,7 +15,7 @@ from cicm.networks.contract import FeatureSite, SizeRule
 from cicm.networks.originals import Origin, origin
 from cicm.networks.registry import create, maker
 
-PAPER = re.compile(r'"(?P<title>[^"]+)"\s+\((?P<venue>[^()]*\d{4})\)')
+_PAPER = re.compile(r'"(?P<title>[^"]+)"\s+\((?P<venue>[^()]*\d{4})\)')
 """How the docstring of a network's file names its paper: "Title" (venue year)."""
 
 
@@ -40,21 +40,6 @@ class NetworkFacts:
     size: SizeRule
     paper: str
     origin: Origin
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {
-            "name": self.name,
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "pixels": list(self.pixels),
-            "sites": [{"name": s.name, "channels": s.channels, "stride": s.stride} for s in self.sites],
-            "size": {"multiple_of": self.size.multiple_of, "minimum": self.size.minimum},
-            "paper": self.paper,
-            "source": self.origin.source,
-            "revision": self.origin.revision,
-            "licence_of_original": self.origin.licence,
-        }
 
 
 def facts(name: str, side: int = 256, **options: Any) -> NetworkFacts:
@@ -85,13 +70,13 @@ def facts(name: str, side: int = 256, **options: Any) -> NetworkFacts:
         (height, width),
         network.sites,
         network.size,
-        paper(name),
+        _paper(name),
         origin(name),
     )
 
 
-def paper(name: str) -> str:
+def _paper(name: str) -> str:
     """The paper that the network's file names; empty if it names none."""
     text = inspect.getdoc(sys.modules[maker(name).__module__]) or ""
-    match = PAPER.search(text)
+    match = _PAPER.search(text)
     return f"{' '.join(match['title'].split())} ({match['venue']})" if match else ""

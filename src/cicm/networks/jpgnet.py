@@ -34,14 +34,14 @@ Uncertainty = Literal["image", "batch"]
 Stage = Literal["all", "generator", "filter", "fusion"]
 Part = Literal["generator", "filter", "fusion", "edges"]
 
-TRAINED: dict[Stage, tuple[str, ...]] = {
+_TRAINED: dict[Stage, tuple[str, ...]] = {
     "all": ("edge_generator", "generator", "filter", "fusion"),
     "generator": ("edge_generator", "generator"),
     "filter": ("filter",),
     "fusion": ("fusion",),
 }
 """Stage -> submodules that learn in it."""
-VISITED: dict[Stage, tuple[str, ...]] = {
+_VISITED: dict[Stage, tuple[str, ...]] = {
     "all": ("generator", "filter", "bottom"),
     "generator": ("generator",),
     "filter": ("filter",),
@@ -109,11 +109,11 @@ class JPGNet(InpaintingNetwork):
         self.filter = PredictiveFilter(3, 3, width, fuses=False)
         self.fusion = PredictiveFilter(3 + 3 + 3 * TAPS + 1, 6, width, fuses=True)
         for name, part in self.named_children():
-            if name not in TRAINED[stage]:
+            if name not in _TRAINED[stage]:
                 part.requires_grad_(False).eval()
         # by stride; a tie keeps the order in which they are visited
         sites = (lowest, FeatureSite("filter", 8 * width, 16), FeatureSite("bottom", 8 * width, 16))
-        self.sites = tuple(sorted((s for s in sites if s.name in VISITED[stage]), key=lambda s: s.stride))
+        self.sites = tuple(sorted((s for s in sites if s.name in _VISITED[stage]), key=lambda s: s.stride))
         self.size = SizeRule(math.lcm(16, size.multiple_of), max(16, size.minimum))
         self.batch_statistics = self.batch_statistics or uncertainty == "batch"
 
@@ -121,7 +121,7 @@ class JPGNet(InpaintingNetwork):
         """As of any module, but what a stage freezes stays in evaluation mode."""
         super().train(mode)
         for name, part in self.named_children():
-            if name not in TRAINED[self.stage]:
+            if name not in _TRAINED[self.stage]:
                 part.eval()
         return self
 
@@ -288,11 +288,11 @@ def _one_of(what: str, value: str, known: Any) -> None:
 # The published code's names -------------------------------------------------------------------------------------------
 
 PARTS: tuple[Part, ...] = get_args(Part)
-SUBMODULES = {"generator": "generator", "edges": "edge_generator", "filter": "filter", "fusion": "fusion"}
+_SUBMODULES = {"generator": "generator", "edges": "edge_generator", "filter": "filter", "fusion": "fusion"}
 """Part, as the published files are told apart here -> our submodule."""
-TRUNK = {"encoder": (1, 4, 7), "decoder": (0, 3, 7)}
-LAYERS = {"kernels": "outc", "merge": "conv_final", "blend": "conv_fusion"}
-NORMALISED = {
+_TRUNK = {"encoder": (1, 4, 7), "decoder": (0, 3, 7)}
+_LAYERS = {"kernels": "outc", "merge": "conv_final", "blend": "conv_fusion"}
+_NORMALISED = {
     "parametrizations.weight.original": "weight_orig",
     "parametrizations.weight.0._u": "weight_u",
     "parametrizations.weight.0._v": "weight_v",
@@ -307,19 +307,19 @@ def rename(name: str) -> str:
         ('fusion.conv1.conv1.2.bias', 'edges.encoder.7.weight_u')
     """
     submodule, _, rest = name.partition(".")
-    part = next(p for p, ours in SUBMODULES.items() if ours == submodule)
+    part = next(p for p, ours in _SUBMODULES.items() if ours == submodule)
     if part in ("filter", "fusion"):
         layer, _, rest = rest.partition(".")
-        if layer in LAYERS:
-            return f"{part}.{LAYERS[layer]}.{rest}"
+        if layer in _LAYERS:
+            return f"{part}.{_LAYERS[layer]}.{rest}"
         level, _, rest = rest.partition(".")
         return f"{part}.conv{int(level) + (1 if layer == 'down' else 6)}.{rest}"
-    for ours, theirs in NORMALISED.items():
+    for ours, theirs in _NORMALISED.items():
         rest = rest.replace(ours, theirs)
     layer, _, tail = rest.partition(".")
-    if layer in TRUNK:
+    if layer in _TRUNK:
         index, _, tail = tail.partition(".")
-        rest = f"{layer}.{TRUNK[layer][int(index)]}.{tail}"
+        rest = f"{layer}.{_TRUNK[layer][int(index)]}.{tail}"
     return f"{part}.{rest}"
 
 

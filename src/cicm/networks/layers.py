@@ -12,7 +12,7 @@ from cicm.conventions import InputError
 Norm = Literal["none", "group", "instance"]
 
 
-def norm_layer(kind: Norm, channels: int) -> nn.Module:
+def _norm_layer(kind: Norm, channels: int) -> nn.Module:
     """A normalisation that never mixes the images of a batch.
 
     Raises:
@@ -48,7 +48,7 @@ def conv_block(
     nn.init.kaiming_normal_(conv.weight, a=slope, nonlinearity="leaky_relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
-    return nn.Sequential(conv, norm_layer(norm, outputs), nn.LeakyReLU(slope) if slope else nn.ReLU())
+    return nn.Sequential(conv, _norm_layer(norm, outputs), nn.LeakyReLU(slope) if slope else nn.ReLU())
 
 
 class TripleConv(nn.Module):

@@ -66,7 +66,7 @@ class MISF(InpaintingNetwork):
         self.decoder2 = nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1)
         self.decoder1 = nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1)
         self.decoder0 = nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")
-        self.prediction = KernelPrediction(width)
+        self.prediction = _KernelPrediction(width)
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, std=0.02)  # so the image begins grey, whatever the width
@@ -99,7 +99,7 @@ class MISF(InpaintingNetwork):
         return Prediction((torch.tanh(image) + 1) / 2)
 
 
-class KernelPrediction(nn.Module):
+class _KernelPrediction(nn.Module):
     """A U-Net on three scales that predicts the kernels of both levels; it sees the other branch's first map."""
 
     def __init__(self, width: int) -> None:
@@ -140,7 +140,7 @@ def doubled(features: Tensor) -> Tensor:
 
 # The published names --------------------------------------------------------------------------------------------------
 
-PREFIXES = {
+_PREFIXES = {
     "encoder0": "encoder0.1",
     "encoder1": "encoder1.0",
     "encoder2": "encoder2.0",
@@ -168,7 +168,7 @@ def rename(name: str) -> str:
         >>> rename("prediction.at_half.conv1.2.bias"), rename("middle.0.conv_block.1.bias")
         ('kpn_model.conv2.conv1.2.bias', 'middle.0.conv_block.1.bias')
     """
-    for ours, theirs in PREFIXES.items():
+    for ours, theirs in _PREFIXES.items():
         if name.startswith(f"{ours}."):
             return theirs + name.removeprefix(ours)
     return name

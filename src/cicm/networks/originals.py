@@ -29,7 +29,7 @@ Rename = Callable[[str], str]
 
 Shapes = dict[str, tuple[int, ...]]
 
-ENOUGH = 0.8
+_ENOUGH = 0.8
 """Share of names, of file and network together, from which on a file is said to be of a network."""
 
 
@@ -232,7 +232,7 @@ def recognise(state: Mapping[str, Tensor]) -> Guess | None:
         for part, shapes in original_shapes(name).items():
             both = state.keys() & shapes.keys()
             share = len(both) / max(1, len(state.keys() | shapes.keys()))
-            if share >= ENOUGH and (best is None or share > best[0]):
+            if share >= _ENOUGH and (best is None or share > best[0]):
                 best = (share, Guess(name, part, len(both), len(state)))
     if best and best[1].part:  # parts may have the same names and other shapes
         with suppress(InputError):

@@ -3,7 +3,7 @@
 "Recurrent Feature Reasoning for Image Inpainting" (CVPR 2020). Partial convolutions keep account of what is known.
 Each recurrence moves the rim 12 pixels inwards, fills features inside, and looks for like cells elsewhere; in the end
 the features of all recurrences are averaged where each was known. Names and order of the layers in the published code
-are in `RENAMES`, so that its weights load and ours go back.
+are in `_RENAMES`, so that its weights load and ours go back.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def partial_conv(
     return y * share.to(y.dtype), reached
 
 
-class PartialConv(nn.Module):
+class _PartialConv(nn.Module):
     """`partial_conv` with its weight; never a bias, as in the original."""
 
     def __init__(self, groups: tuple[int, ...], outputs: int, kernel: int, stride: int = 1) -> None:
@@ -237,7 +237,7 @@ class Reasoning(nn.Module):
         return y, Look(scores, known[..., ::4, ::4])  # the nearest cell of a map four times as fine is its first
 
 
-class Refine(nn.Module):
+class _Refine(nn.Module):
     """1x1, 3x3, 1x1 with a quarter of the channels inside, beside the identity."""
 
     def __init__(self, channels: int) -> None:
@@ -278,14 +278,14 @@ class RFR(InpaintingNetwork):
         if kernel not in get_args(Kernel):
             raise InputError(f"kernel must be 7 (the original) or 5 (its variant for smaller holes); got {kernel}.")
         self.recurrences = recurrences
-        self.stem1, self.stem1_norm = PartialConv((3,), width, 7, stride=2), nn.BatchNorm2d(width)
-        self.stem2, self.stem2_norm = PartialConv((width,), width, kernel), nn.BatchNorm2d(width)
-        self.grow1, self.grow2 = (PartialConv((width,), width, kernel) for _ in range(2))
+        self.stem1, self.stem1_norm = _PartialConv((3,), width, 7, stride=2), nn.BatchNorm2d(width)
+        self.stem2, self.stem2_norm = _PartialConv((width,), width, kernel), nn.BatchNorm2d(width)
+        self.grow1, self.grow2 = (_PartialConv((width,), width, kernel) for _ in range(2))
         self.grow_norm = nn.BatchNorm2d(width)
         self.reason = Reasoning(width, mixes=recurrences > 1)
         self.up, self.up_norm = nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width)
-        self.tail = PartialConv((3, width), width // 2, 3)
-        self.refine = Refine(width // 2)
+        self.tail = _PartialConv((3, width), width // 2, 3)
+        self.refine = _Refine(width // 2)
         self.head = nn.Conv2d(width, 3, 3, padding=1, bias=False)
         self.sites = (
             FeatureSite("enc_1", 2 * width, 4),
@@ -334,7 +334,7 @@ class RFR(InpaintingNetwork):
 
 # Parameters of the original -------------------------------------------------------------------------------------------
 
-RENAMES = {
+_RENAMES = {
     "stem1.": "Pconv1.",
     "stem1_norm.": "bn1.",
     "stem2.": "Pconv2.",
@@ -362,8 +362,8 @@ def rename(name: str) -> str:
         >>> rename("reason.enc_1.0.weight"), rename("refine.norm1.bias")
         ('RFRModule.enc_1.0.weight', 'tail2.bn1.bias')
     """
-    ours = next(beginning for beginning in RENAMES if name.startswith(beginning))
-    return RENAMES[ours] + name.removeprefix(ours)
+    ours = next(beginning for beginning in _RENAMES if name.startswith(beginning))
+    return _RENAMES[ours] + name.removeprefix(ours)
 
 
 def from_original(state: Mapping[str, Any], **options: Any) -> RFR:

@@ -24,7 +24,7 @@ from cicm.ops import biharmonic, pull_push
 DILATIONS = (1, 2, 4, 2, 1)
 
 Start = Literal["hole", "smooth", "biharmonic"]
-FIRST_FILLS = {"smooth": pull_push, "biharmonic": biharmonic}
+_FIRST_FILLS = {"smooth": pull_push, "biharmonic": biharmonic}
 
 
 @register("unet")
@@ -82,7 +82,7 @@ class UNet(InpaintingNetwork):
         self, corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"], *, edit: Edit = unchanged
     ) -> Prediction:
         self.size.check(*corrupted.shape[-2:])
-        fill = FIRST_FILLS.get(self.start)
+        fill = _FIRST_FILLS.get(self.start)
         first = fill(corrupted, hole) if fill else corrupted * (1 - hole)
         features = self.stem(torch.cat([first, hole.to(first.dtype)], 1))
         skips = []

@@ -51,16 +51,16 @@ def style(maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Float[Tensor, ""
         >>> style([torch.ones(1, 2, 2, 2)], [torch.zeros(1, 2, 2, 2)])
         tensor(0.5000)
     """
-    differences = [(gram(a) - gram(b)).abs().mean() / a[0].numel() for a, b in zip(maps, targets, strict=True)]
+    differences = [(_gram(a) - _gram(b)).abs().mean() / a[0].numel() for a, b in zip(maps, targets, strict=True)]
     return sum(differences[1:], start=differences[0])
 
 
-def gram(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C C"]:
+def _gram(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C C"]:
     """Sums over the cells of the products of two channels each, as they are.
 
     Example:
         >>> import torch
-        >>> gram(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1))
+        >>> _gram(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1))
         tensor([[[1., 2.],
                  [2., 4.]]])
     """

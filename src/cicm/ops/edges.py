@@ -13,7 +13,7 @@ from cicm.conventions import InputError
 
 WIDTHS = 4.0
 """The Gaussian is cut off at so many of its standard deviations."""
-FORWARD = ((0, 1), (1, -1), (1, 0), (1, 1))
+_FORWARD = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Half of a pixel's eight neighbours; the other half has the pixel for a neighbour."""
 
 
@@ -127,7 +127,7 @@ def _reached(shape: torch.Size, at: Tensor, strong: Tensor) -> Tensor:
     number = F.pad(number.view(-1, height, width), (1, 1, 0, 1), value=-1)
     here = number[:, :height, 1 : width + 1]
     pairs = []
-    for y, x in FORWARD:
+    for y, x in _FORWARD:
         there = number[:, y : y + height, 1 + x : 1 + x + width]
         joined = (here >= 0) & (there >= 0)
         pairs.append(torch.stack([here[joined], there[joined]]))

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-HALVINGS = 4
-WIDER = (3, 7)
+_HALVINGS = 4
+_WIDER = (3, 7)
 """Windows of the averages over the lowest level: 48 and 112 pixels."""
 PLANES_FLOATS = 2**17
 
@@ -37,13 +37,13 @@ def pull_push(corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"
     """
     known = 1 - hole
     pyramid = [(corrupted * known, known)]
-    for _ in range(HALVINGS):
+    for _ in range(_HALVINGS):
         colour, weight = pyramid[-1]
         # count_include_pad=False: an average over cells that exist; ceil_mode: odd borders are kept
         pool: dict[str, Any] = {"kernel_size": 2, "ceil_mode": True, "count_include_pad": False}
         pyramid.append((F.avg_pool2d(colour, **pool), F.avg_pool2d(weight, **pool)))
     lowest = pyramid[-1]
-    for window in WIDER:
+    for window in _WIDER:
         pool = {"kernel_size": window, "stride": 1, "padding": window // 2, "count_include_pad": False}
         pyramid.append((F.avg_pool2d(lowest[0], **pool), F.avg_pool2d(lowest[1], **pool)))
     colour, weight = lowest

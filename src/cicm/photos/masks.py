@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from cicm.conventions import InputError, Notice
+from cicm.conventions import InputError, Notice, give_notice
 from cicm.files import reason_of
 
-THRESHOLD = 128
+_THRESHOLD = 128
 """Grey value (of 255) from which a pixel of a mask file is white."""
 
 
-MOST_GREY = 0.1
+_MOST_GREY = 0.1
 """Share of a mask's pixels that may lie between black and white, as soft edges do."""
 
 
@@ -38,7 +37,7 @@ def missing_pixels(mask: Any, *, invert: bool = False) -> np.ndarray:
         InputError: as `to_hole`.
 
     Warns:
-        MaskWarning: more than `MOST_GREY` of the pixels are neither near black nor near white.
+        MaskWarning: more than `_MOST_GREY` of the pixels are neither near black nor near white.
 
     Example:
         >>> missing_pixels(np.array([[0, 127, 128, 255]], dtype=np.uint8)).tolist()
@@ -120,16 +119,15 @@ def _white(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     opaque = np.ones(values.shape[:2], dtype=bool)
     if values.ndim == 3:
         if values.shape[2] == 4:
-            opaque = values[..., 3] >= THRESHOLD
+            opaque = values[..., 3] >= _THRESHOLD
         # Whole numbers, as Pillow's: grey stays exactly what it was.
         red, green, blue = np.moveaxis(values[..., :3].astype(np.uint32), -1, 0)
         values = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
     grey = float(((values > 31) & (values < 224) & opaque).mean())
-    if grey > MOST_GREY:
-        warnings.warn(
+    if grey > _MOST_GREY:
+        give_notice(
             f"{name} is not black and white: {grey:.0%} of its pixels are grey or coloured. "
             "Check that it is a mask and not a photo.",
             MaskWarning,
-            stacklevel=3,
         )
-    return values >= THRESHOLD, opaque
+    return values >= _THRESHOLD, opaque

@@ -16,7 +16,7 @@ from cicm.conventions import InputError
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels; right and bottom are exclusive, as in Pillow."""
 
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what Pillow's convert("L") uses
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what Pillow's convert("L") uses
 
 _LAYOUTS = {
     "1": "L",
@@ -133,7 +133,7 @@ class Pixels:
             return ink.astype(old.dtype) * (257 if old.dtype == np.uint16 else 1)
         if self.layout == "CMYK":  # no black ink: the plain arithmetic of Pillow
             return _rounded(np.concatenate([1.0 - new, np.zeros_like(new[:, :1])], 1), self.ceiling, old.dtype)
-        shades = (new @ LUMA)[:, None] if self.layout in ("L", "LA") else new
+        shades = (new @ _LUMA)[:, None] if self.layout in ("L", "LA") else new
         if old.dtype == bool:
             return shades[:, 0] >= 0.5
         stored = _rounded(shades, self.ceiling, old.dtype)
@@ -260,7 +260,7 @@ def pixels_of_image(image: Image.Image) -> Pixels:
         )
     values = np.array(image)
     if image.mode == "F":
-        check_range(values, "float pixels")
+        _check_range(values, "float pixels")
     if image.mode.startswith("I;16"):
         values = values.astype(np.uint16)
     transparent = image.info.get("transparency")
@@ -306,11 +306,11 @@ def pixels_of_array(values: np.ndarray) -> Pixels:
             f"image must be uint8, uint16 or floating in [0, 1]; got {values.dtype}. Convert it with .astype."
         )
     if values.dtype.kind == "f":
-        check_range(values, "image")
+        _check_range(values, "image")
     return Pixels(np.array(values), layouts[channels])
 
 
-def check_range(values: np.ndarray, name: str) -> None:
+def _check_range(values: np.ndarray, name: str) -> None:
     """Refuse what is not finite or leaves [0, 1].
 
     Raises:

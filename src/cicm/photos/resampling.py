@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-SHARPNESS = -0.75
+_SHARPNESS = -0.75
 """The free parameter of the cubic kernel (Keys, 1981), as torch and OpenCV choose it."""
 
 
@@ -92,7 +92,7 @@ def _resampled(picture, size, start, stop, weights, taps):  # type: ignore[no-un
 
 
 def _cubic_weights(part: np.ndarray) -> tuple[np.ndarray, ...]:
-    a = np.float32(SHARPNESS)
+    a = np.float32(_SHARPNESS)
 
     def near(x: np.ndarray) -> np.ndarray:
         return ((a + 2) * x - (a + 3)) * x * x + 1

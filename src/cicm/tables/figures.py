@@ -14,7 +14,8 @@ import numpy as np
 from cicm.conventions import InputError
 from cicm.evaluation.grid import GridRow
 from cicm.evaluation.methods import Model
-from cicm.evaluation.scoring import evaluate, make_plan
+from cicm.evaluation.plan import make_plan
+from cicm.evaluation.scoring import evaluate
 from cicm.files import check_output, write_atomic
 from cicm.tables.page import WORDS, Page
 from cicm.tables.plan import PRINTED, Part

@@ -20,7 +20,7 @@ from cicm.tables.series import Job, Series
 
 UP, DOWN = "↑", "↓"
 WORDS = {"psnr": "PSNR", "ssim": "SSIM", "l1": "L1", "lpips": "LPIPS", "fid": "FID"}
-UNITS = {"psnr": "dB", "l1": "%"}
+_UNITS = {"psnr": "dB", "l1": "%"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Block:
     def title(self) -> str:
         """The metric with its arrow and unit; what ours is, where that is another."""
         arrow = UP if PRINTED[self.metric] == "higher" else DOWN
-        unit = f" [{UNITS[self.metric]}]" if self.metric in UNITS else ""
+        unit = f" [{_UNITS[self.metric]}]" if self.metric in _UNITS else ""
         other = "" if self.ours in (None, self.metric) else f", ours: {self.ours}"
         stand_in = ", a stand-in that is no " + WORDS[self.metric] if (self.ours or "").startswith("sqz") else ""
         return f"{WORDS[self.metric]} {arrow}{unit}{other}{stand_in}"

@@ -14,8 +14,8 @@ from cicm.evaluation.tables import number as usual
 from cicm.tables.page import DOWN, UP, Block, Cell, Page, remarks
 from cicm.tables.plan import PRINTED, Part, table_names
 
-NONE = "-"
-DIGITS = {"psnr": 3}
+_NONE = "-"
+_DIGITS = {"psnr": 3}
 """Where the paper prints more digits than our other tables."""
 
 
@@ -34,13 +34,13 @@ def grid(block: Block, bands: Sequence[str], notes: dict[str, int]) -> Grid:
     rows = []
     for line in block.lines:
         numbers = "".join(f" [{place}]" for place in sorted(notes[text] for text in remarks(line)))
-        row = [line.row.label + numbers, str(len(line.seeds)) if line.seeds else NONE]
-        row += [line.row.baseline or NONE] if differ else []
+        row = [line.row.label + numbers, str(len(line.seeds)) if line.seeds else _NONE]
+        row += [line.row.baseline or _NONE] if differ else []
         for band in bands:
             cell = line.cells[band]
-            row += [cell.paper or NONE] if printed else []
+            row += [cell.paper or _NONE] if printed else []
             row += [_value(ours, cell)]
-            row += [cell.paper_difference or NONE] if printed and differ else []
+            row += [cell.paper_difference or _NONE] if printed and differ else []
             row += [_difference(ours, cell)] if differ else []
         rows.append(row)
     return Grid(header, rows, labels=1)
@@ -53,21 +53,21 @@ def number(metric: str, value: float, *, sign: bool = False) -> str:
         >>> number("psnr", 25.1239), number("psnr", 1.5, sign=True), number("ssim", 0.5)
         ('25.124', '+1.500', '0.5000')
     """
-    if metric in DIGITS:
-        return format(value, f"{'+' if sign else ''}.{DIGITS[metric]}f")
+    if metric in _DIGITS:
+        return format(value, f"{'+' if sign else ''}.{_DIGITS[metric]}f")
     return usual(metric, value, sign=sign)
 
 
 def _value(metric: str, cell: Cell) -> str:
     if cell.ours is None:
-        return NONE
+        return _NONE
     text = number(metric, cell.ours)
     return text if cell.spread is None else f"{text} ± {number(metric, cell.spread)}"
 
 
 def _difference(metric: str, cell: Cell) -> str:
     if cell.difference is None:
-        return NONE
+        return _NONE
     text = number(metric, cell.difference, sign=True)
     if cell.interval is None:
         return text
@@ -85,9 +85,9 @@ def _changes(shown: Page) -> list[list[str]]:
     for part in shown.series.table.part:
         for row in part.row:
             base = shown.series.scale.recipes.get(row.recipe)
-            recipe = (base.recipe if base else row.recipe) or NONE
+            recipe = (base.recipe if base else row.recipe) or _NONE
             words = [*_words(base.set if base else {}), *_words(row.set)]
-            rows.append([f"{part.title}: {row.label}", recipe, ", ".join(words) or NONE])
+            rows.append([f"{part.title}: {row.label}", recipe, ", ".join(words) or _NONE])
     return rows
 
 

@@ -4,43 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from cicm.conventions import InputError
 from cicm.data.pair_lists import read_pairs, write_pairs
 from cicm.data.pairs import make_pairs
 from cicm.datasets import photos_of
 from cicm.evaluation.methods import Model
+from cicm.evaluation.plan import Plan, make_plan, make_protocol
 from cicm.evaluation.protocol import Protocol
 from cicm.evaluation.records import Evaluation
-from cicm.evaluation.scoring import Plan, evaluate, make_plan, make_protocol
+from cicm.evaluation.scoring import evaluate
 from cicm.files import evenly_spaced, write_atomic
+from cicm.tables.apart import RowFailed, Train
 from cicm.tables.plan import slug
 from cicm.tables.series import Job, Series, scored_folder
 from cicm.terminal import duration
 from cicm.training.folder import WEIGHTS
 from cicm.training.plan import check_run
 
-PATIENCE_SECONDS = 120.0
-"""How long an interrupted training may take to write its checkpoint."""
-
-Train = Callable[[Path, Path], None]
-"""(resolved recipe, the run's folder) -> trained weights in it; raises RowFailed or InputError."""
-
 Say = Callable[[str], None]
-
-
-class RowFailed(RuntimeError):
-    """A row could not be made; the others go on."""
 
 
 @dataclass(frozen=True)
@@ -213,64 +199,6 @@ def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
                 f"{record} was scored on other terms than are asked for now: {'; '.join(differences)}. Both can't "
                 "stand in one table: give this series another --name, or remove the old records and score again."
             )
-
-
-def train_apart(*, threads: int = 0, python: str = sys.executable) -> Train:
-    """Training by `cicm train` in a process of its own, so that what happens to it does not happen to the table.
-
-    An interruption is passed on and waited for: the run is saved, and the same command goes on with it.
-    """
-
-    def train(recipe: Path, folder: Path) -> None:
-        words = [python, "-m", "cicm", "train", str(recipe), "--output", str(folder)]
-        words += ["--threads", str(threads)] if threads else []
-        # A session of its own: Ctrl-C reaches this process alone, which asks once for a stop; twice would not save.
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
-        last: list[str] = []
-        assert process.stderr is not None
-        reader = threading.Thread(target=_forward, args=(process.stderr, last), daemon=True)
-        reader.start()
-        try:
-            with _termination_interrupts():
-                code = process.wait()
-        except BaseException:
-            process.terminate()  # it saves, and ends
-            try:
-                process.wait(PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
-        reader.join(timeout=5)
-        if code == 130:
-            raise KeyboardInterrupt
-        if code:
-            raise RowFailed(f"training ended with exit code {code}: {last[-1] if last else 'without a word'}")
-
-    return train
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does; only in the main thread, where Python handles signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _forward(lines: IO[str], last: list[str]) -> None:
-    for line in lines:
-        print(line, end="", file=sys.stderr, flush=True)
-        if line.strip():
-            last[:] = [line.strip()]
 
 
 def _make(series: Series, job: Job, plan: Plan, train: Train, device: str, batch_size: int) -> None:

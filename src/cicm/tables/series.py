@@ -18,8 +18,8 @@ from cicm.recipes.recipe import merge
 from cicm.tables.plan import Base, DataSet, Part, Row, Table, slug
 from cicm.training.config import FREE_KEYS
 
-RESULTS = Path("results", "tables")
-RUNS = Path("runs", "tables")
+_RESULTS = Path("results", "tables")
+_RUNS = Path("runs", "tables")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Series:
         *,
         data: Mapping[str, DataSet] | None = None,
         only: Iterable[str] | None = None,
-        results: Path = RESULTS,
-        runs: Path = RUNS,
+        results: Path = _RESULTS,
+        runs: Path = _RUNS,
     ) -> None:
         self.table, self.scale_name, self.scale = table, scale, table.scale_named(scale)
         self.name = name or scale

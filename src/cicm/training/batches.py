@@ -21,7 +21,7 @@ from cicm.files import digest_of, evenly_spaced
 from cicm.photos.headers import find_images, image_size
 from cicm.training.config import DataConfig
 
-VALIDATION_SEED = 1_000_003  # holes and crops of validation are the same for every run, whatever its seed
+_VALIDATION_SEED = 1_000_003  # holes and crops of validation are the same for every run, whatever its seed
 
 
 def training_photos(data: DataConfig) -> list[Path]:
@@ -129,7 +129,7 @@ def validation_set(data: DataConfig, count: int) -> ValidationSet:
         generator = HoleGenerator([band], data.kinds, data.border)
         chosen = evenly_spaced(large, count)
         photos = TrainingPhotos(
-            chosen, data.crop, generator, seed=VALIDATION_SEED, scale=(1.0, 1.0), native=1.0, flip=False
+            chosen, data.crop, generator, seed=_VALIDATION_SEED, scale=(1.0, 1.0), native=1.0, flip=False
         )
         drawn = [photos.draw(index) for index in range(len(photos))]
         images = [image for image, _, _ in drawn]  # the same for each band: a crop does not depend on the hole

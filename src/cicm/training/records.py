@@ -65,11 +65,6 @@ def truncate_log(path: Path, step: int) -> int:
     return dropped
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """All records of a log."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def environment() -> dict[str, Any]:
     """Versions, commit and hardware, for the record."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

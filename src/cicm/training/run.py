@@ -132,7 +132,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     torch.manual_seed(training.seed)
     bare = build(config.model)
     bare.network.size.check(config.data.crop, config.data.crop)
-    notes = begin_from(bare, config, training.init) if training.init else []
+    notes = _begin_from(bare, config, training.init) if training.init else []
     judge = PatchDiscriminator(width=training.discriminator_width) if config.objective.weights.adversarial else None
     if training.channels_last:
         bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -158,7 +158,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     return Run(config, fabric, players, average, stream, photos, features=features, notes=notes)
 
 
-def begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> list[str]:
+def _begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> list[str]:
     """Start from a weights file: the network's weights, and the memories whose configuration is the same.
 
     Options that change no tensor (as the UNet's `start`) may differ from the file's; parameters named in

@@ -148,7 +148,7 @@ def own_terms(
     return terms
 
 
-def missing_in_batch(batch: Batch, objective: ObjectiveConfig) -> Tensor | None:
+def _missing_in_batch(batch: Batch, objective: ObjectiveConfig) -> Tensor | None:
     """The missing share of the whole batch, over all ranks, where a term divides by it; None elsewhere."""
     if objective.misf is None or objective.misf.share != "batch":
         return None
@@ -196,7 +196,7 @@ def take_step(
     batches = split(batch, accumulate)
     weights, model = objective.weights, players.bare
     adversarial = players.discriminator is not None
-    look: dict[str, Any] = {"features": features, "share": missing_in_batch(batch, objective)}
+    look: dict[str, Any] = {"features": features, "share": _missing_in_batch(batch, objective)}
     whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
 
     # What every micro-batch gives to the terms of the whole batch; with a single one its only forward tells.

@@ -16,10 +16,10 @@ from cicm.photos.marking import MAX_GROW
 from cicm.photos.pixels import Box
 from cicm.web.limits import MAX_FIELD, Refused, too_many_bytes
 
-MAX_BOXES = 10_000
-MAX_HEADER = 2048
+_MAX_BOXES = 10_000
+_MAX_HEADER = 2048
 FILES = ("image", "mask")
-FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
 
 @dataclass
@@ -115,8 +115,8 @@ class _Parts:
         self._bounded()
 
     def _bounded(self) -> None:
-        if len(self._header) + len(self._value) > MAX_HEADER:
-            raise Refused(422, f"A part's header is longer than {MAX_HEADER} bytes. Give its file a shorter name.")
+        if len(self._header) + len(self._value) > _MAX_HEADER:
+            raise Refused(422, f"A part's header is longer than {_MAX_HEADER} bytes. Give its file a shorter name.")
 
     def _header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
@@ -165,7 +165,7 @@ def order_of(upload: Upload) -> Order:
     return Order(
         image=image,
         mask=mask,
-        boxes=boxes_of(boxes) if boxes else (),
+        boxes=_boxes_of(boxes) if boxes else (),
         invert=_flag(upload, "invert"),
         grow=_number(upload, "grow", 0, 0, MAX_GROW),
         format=_format(upload),
@@ -181,14 +181,14 @@ def preview_of(upload: Upload) -> tuple[bytes, int]:
     return _image(upload), _number(upload, "side", 2048, 16, 4096)
 
 
-def boxes_of(text: str) -> tuple[Box, ...]:
+def _boxes_of(text: str) -> tuple[Box, ...]:
     """Boxes from JSON: a list of [left, top, right, bottom], or of objects with these names.
 
     Raises:
         Refused: anything else.
 
     Example:
-        >>> boxes_of('[[0, 0, 4, 2], {"left": 1, "top": 1, "right": 3, "bottom": 3}]')
+        >>> _boxes_of('[[0, 0, 4, 2], {"left": 1, "top": 1, "right": 3, "bottom": 3}]')
         ((0, 0, 4, 2), (1, 1, 3, 3))
     """
     names = ("left", "top", "right", "bottom")
@@ -197,8 +197,8 @@ def boxes_of(text: str) -> tuple[Box, ...]:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Refused(422, f"'boxes' must be {shape}; this is not JSON. Example: [[10, 20, 110, 80]].") from error
-    if not isinstance(rows, list) or not 0 < len(rows) <= MAX_BOXES:
-        raise Refused(422, f"'boxes' must be {shape}, with 1 to {MAX_BOXES} of them. Example: [[10, 20, 110, 80]].")
+    if not isinstance(rows, list) or not 0 < len(rows) <= _MAX_BOXES:
+        raise Refused(422, f"'boxes' must be {shape}, with 1 to {_MAX_BOXES} of them. Example: [[10, 20, 110, 80]].")
     boxes = []
     for number, row in enumerate(rows, start=1):
         values = [row.get(name) for name in names] if isinstance(row, dict) else row
@@ -227,9 +227,9 @@ def _image(upload: Upload) -> bytes:
 
 def _flag(upload: Upload, name: str) -> bool:
     value = upload.fields.get(name, "").strip().lower()
-    if value not in FLAGS:
+    if value not in _FLAGS:
         raise Refused(422, f"{name!r} is true or false; got {value[:40]!r}. Correct it, or leave it out.")
-    return FLAGS[value]
+    return _FLAGS[value]
 
 
 def _number(upload: Upload, name: str, default: int, low: int, high: int) -> int:

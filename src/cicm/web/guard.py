@@ -19,12 +19,12 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-POLICY = (
+_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
-    "content-security-policy": POLICY,
+    "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
@@ -32,7 +32,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-OPEN = ("/api/v1/health",)
+_OPEN = ("/api/v1/health",)
 """Paths of the interface that need no token."""
 
 
@@ -93,7 +93,7 @@ class Guard:
             same = origin is None or origin.decode("latin-1").partition("://")[2].lower() == host.lower()
             if not same or headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):
                 raise Refused(403, "Pages of other sites may not use this server. Open its own page.")
-        if self.token and path.startswith("/api/") and path not in OPEN:
+        if self.token and path.startswith("/api/") and path not in _OPEN:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self.token.encode()):
                 raise Refused(

@@ -25,12 +25,12 @@ from cicm.web.limits import Limits, Refused, too_many_bytes
 from cicm.web.reference import reference_page
 from cicm.web.workshop import Repaired, Workshop
 
-PATIENCE = 5.0
+_PATIENCE = 5.0
 """Seconds that a refused upload is still read, and thrown away, so that its sender gets to see the answer."""
 
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-MEDIA = {format_: f"image/{format_.lower()}" for format_ in FORMATS}
-SUFFIX = {"JPEG": "jpg", "TIFF": "tif"}
+_MEDIA = {format_: f"image/{format_.lower()}" for format_ in FORMATS}
+_SUFFIX = {"JPEG": "jpg", "TIFF": "tif"}
 
 
 class Model(BaseModel):
@@ -209,7 +209,7 @@ class _Body:
     async def drain(self) -> None:
         """Read on and throw away: a client that is still sending would not look at the answer."""
         with suppress(_Left, TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(_PATIENCE):
                 async for _ in self.chunks():
                     pass
 
@@ -277,7 +277,7 @@ def _file(repaired: Repaired) -> Response:
     }
     if repaired.notes:
         headers["Cicm-Notes"] = _one_line("; ".join(repaired.notes))
-    return Response(repaired.data, media_type=MEDIA[repaired.format], headers=headers)
+    return Response(repaired.data, media_type=_MEDIA[repaired.format], headers=headers)
 
 
 def _one_line(text: str) -> str:
@@ -291,7 +291,7 @@ def _one_line(text: str) -> str:
 
 
 def _suffix(format_: str) -> str:
-    return SUFFIX.get(format_, format_.lower())
+    return _SUFFIX.get(format_, format_.lower())
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ _INPAINT: dict[str, Any] = {
     "responses": {
         200: {
             "description": "The repaired file.",
-            "content": {media: {"schema": _BINARY} for media in MEDIA.values()},
+            "content": {media: {"schema": _BINARY} for media in _MEDIA.values()},
             "headers": {
                 name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADER_NOTES.items()
             },

@@ -16,12 +16,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from cicm.conventions import InputError
+from cicm.conventions import InputError, notices_kept
 from cicm.inference.inpainter import Inpainter
 from cicm.inference.painter import LARGE_HOLE
 from cicm.inference.report import Report
@@ -37,7 +37,7 @@ DESK = 3
 """Photos that are decoded at a time: one in each of decoding, the network, encoding."""
 
 
-class Gone(Exception):
+class _Gone(Exception):
     """Nobody waits for this repair any more."""
 
 
@@ -179,8 +179,9 @@ class Workshop:
         photo = decode_photo(order.image, "the photo", max_pixels=self.limits.max_pixels)
         masks = () if order.mask is None else (decode_photo(order.mask, "the mask", max_pixels=self.limits.max_pixels),)
         marks = Marks(masks=masks, boxes=order.boxes, invert=order.invert, grow=order.grow)
-        pixels, hole = mark(photo.pixels, marks)
-        return photo.with_pixels(pixels), hole
+        with notices_kept() as told:
+            pixels, hole = mark(photo.pixels, marks)
+        return replace(photo, pixels=pixels, notes=(*photo.notes, *told)), hole
 
     def _filled(self, photo: Photo, hole: np.ndarray, gone: threading.Event) -> tuple[Photo, Report]:
         self._current = gone
@@ -192,7 +193,7 @@ class Workshop:
     def _look(self, *_: Any) -> None:
         """Called before each layer."""
         if self._current is not None and self._current.is_set():
-            raise Gone
+            raise _Gone
 
     def _closed(self, photo: Photo, report: Report, format_: str | None) -> Repaired:
         data, notes = encode_photo(photo, format_)

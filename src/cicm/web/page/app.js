@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 const stage = $("stage");
 const view = new View(stage);
 const tools = new Tools(stage, view);
-const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp", "image/gif": "gif" };
+const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp", "image/gif": "gif", "image/avif": "avif", "image/heif": "heif" };
 
 let server = null; // what /api/v1/info told
 let original = null; // the photo as it came
@@ -83,7 +83,7 @@ async function load(file) {
   document.body.classList.add("opening");
   try {
     await known;
-    const photo = await Photo.open(file, file.name || "pasted.png", server?.limits);
+    const photo = await Photo.open(file, file.name || "pasted.png", server?.limits, server?.formats);
     if (turn !== opening) return photo.close();
     if (unsaved && !confirm("The repaired photo has not been downloaded. Open another one?")) return photo.close();
     for (const one of new Set([...past, ...future, now].map((step) => step?.photo).concat(original, result))) one?.close();
@@ -110,7 +110,7 @@ async function load(file) {
 async function loadMask(file) {
   calm();
   try {
-    const other = await Photo.open(file, file.name, server?.limits);
+    const other = await Photo.open(file, file.name, server?.limits, server?.formats);
     const { photo, mask } = now;
     if (other.width !== photo.width || other.height !== photo.height) {
       const turned = other.width === photo.height && other.height === photo.width ? " It would fit turned by 90 degrees." : "";
@@ -285,6 +285,13 @@ function split(share) {
   if (view.comparing) view.redraw();
 }
 
+/** Shows the photo as it was, as long as a button or its key is held. */
+function hold(held) {
+  if (view.held === held || !is("compare")) return;
+  view.held = held;
+  view.redraw();
+}
+
 // Brush size: the slider runs from one pixel to half the short side, evenly in steps of a ratio ------------------------------
 
 const largest = () => Math.max(16, Math.min(now.photo.width, now.photo.height) / 2);
@@ -346,6 +353,17 @@ press("save-paint", save);
 press("help-open", () => $("help").showModal());
 $("alert").querySelector("button").addEventListener("click", calm);
 $("split").addEventListener("input", () => split($("split").value / 100));
+$("hold").addEventListener("pointerdown", (event) => {
+  $("hold").setPointerCapture(event.pointerId);
+  hold(true);
+});
+for (const kind of ["lostpointercapture", "blur"]) $("hold").addEventListener(kind, () => hold(false));
+for (const kind of ["keydown", "keyup"]) {
+  $("hold").addEventListener(kind, (event) => {
+    if (event.key === " " || event.key === "Enter") hold(kind === "keydown");
+  });
+}
+$("hold").addEventListener("contextmenu", (event) => event.preventDefault()); // a long press is no right click
 document.querySelector(".brand").addEventListener("click", (event) => {
   if (is("start")) event.preventDefault();
 });

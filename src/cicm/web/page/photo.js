@@ -1,6 +1,7 @@
 // A photo as the page holds it: the file as it is, and a bitmap to show.
 
 import { Problem, send } from "./api.js";
+import { checkKind } from "./kinds.js";
 
 const SMALL = 4e6; // pixels of the picture that is drawn while zoomed out
 
@@ -15,13 +16,14 @@ export class Photo {
   }
 
   /** Reads a file; asks the server for a picture where the browser can't show the format. */
-  static async open(blob, name, limits) {
+  static async open(blob, name, limits, formats) {
     if (blob.size === 0) throw new Problem(`${name} is empty. Choose another file.`);
     if (limits && blob.size > limits.max_bytes - 65536) {
       throw new Problem(
         `${name} has ${megabytes(blob.size)}; this server takes up to ${megabytes(limits.max_bytes)}. Save it smaller, or cut out the part to repair.`,
       );
     }
+    await checkKind(blob, name, formats);
     let photo;
     try {
       const bitmap = await createImageBitmap(blob);

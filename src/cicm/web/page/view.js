@@ -10,10 +10,11 @@ export class View {
     this.stage = stage;
     [this.base, this.over, this.top] = stage.querySelectorAll("canvas");
     this.photo = null;
-    this.result = null; // shown to the right of the split
+    this.result = null; // shown to the left of the split
     this.mask = null;
     this.split = 0.5;
     this.comparing = false;
+    this.held = false; // only the photo as it was is shown, while a button is held
     this.scale = 1; // CSS pixels of one photo pixel
     this.x = 0;
     this.y = 0;
@@ -31,7 +32,7 @@ export class View {
     this.photo = photo;
     this.mask = mask;
     this.result = null;
-    this.comparing = false;
+    this.comparing = this.held = false;
     this.shape = null;
     if (!keep || !same) this.fit();
     this.redraw();
@@ -169,11 +170,11 @@ export class View {
     context.imageSmoothingEnabled = scale * ratio < 4;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.photo.at(scale * ratio), this.x, this.y, wide, tall);
-    if (this.comparing && this.result) {
+    if (this.comparing && this.result && !this.held) {
       const at = this.x + this.split * wide;
       context.save();
       context.beginPath();
-      context.rect(at, this.y, wide, tall);
+      context.rect(this.x, this.y, at - this.x, tall);
       context.clip();
       context.fillStyle = this.checks;
       context.fillRect(this.x, this.y, wide, tall);
@@ -241,12 +242,17 @@ export class View {
     const wide = this.photo.width * this.scale, tall = this.photo.height * this.scale;
     const at = this.x + this.split * wide;
     const from = Math.max(0, this.y), to = Math.min(this.height, this.y + tall);
+    const left = Math.max(0, this.x) + 12, right = Math.min(this.width, this.x + wide) - 12;
+    if (this.held) {
+      this.label(context, "Before", right, from + 12, "right", -Infinity);
+      return;
+    }
     context.fillStyle = "#0006";
     context.fillRect(at - 2, from, 4, to - from);
     context.fillStyle = "#fff";
     context.fillRect(at - 1, from, 2, to - from);
-    this.label(context, "Before", Math.max(0, this.x) + 12, from + 12, "left", at);
-    this.label(context, "After", Math.min(this.width, this.x + wide) - 12, from + 12, "right", at);
+    this.label(context, "After", left, from + 12, "left", at);
+    this.label(context, "Before", right, from + 12, "right", at);
     const middle = (from + to) / 2;
     context.fillStyle = "#fff";
     context.beginPath();

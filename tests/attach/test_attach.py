@@ -68,7 +68,7 @@ def small(seeded: bool = True, visits: int = 1, recompute: bool | None = None, *
     made = attach(Stages(visits, recompute), {PATH: config}, seed_after=None)
     with torch.no_grad():
         made.memory(PATH).ratio_head.weight.normal_()
-    if seeded:
+    if seeded and made.memory(PATH).writes:
         made.memory(PATH).seed_(torch.randn(60, CHANNELS), torch.Generator().manual_seed(0))
     return made
 

@@ -1,7 +1,11 @@
-"""Lists of pairs that share no hole, so that what was tuned on one is not scored on its own holes in the other."""
+"""Lists of pairs that share no hole, so that what was tuned on one is not scored on its own holes in the other.
+
+python -m experiments.lists LIST.csv --masks MASKS --avoid OTHER.csv --output NEW.csv
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import numpy as np
 
 from cicm.conventions import InputError, band_of
 from cicm.data.holes import find_masks, hole_fraction, resize_hole, to_hole
-from cicm.data.pair_lists import Pair
+from cicm.data.pair_lists import Pair, read_pairs, write_pairs
 
 
 def without_masks(
@@ -59,3 +63,17 @@ def _next(names: list[str], masks: Path, pair: Pair, invert: bool) -> str:
         f"too few masks in {masks} are left for the band {pair.band} at {pair.width}x{pair.height}. Use fewer photos, "
         "or more masks."
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("list")
+    for name in ("masks", "avoid", "output"):
+        parser.add_argument(f"--{name}", required=True)
+    options = parser.parse_args()
+    pairs = without_masks(read_pairs(options.list), options.masks, read_pairs(options.avoid))
+    write_pairs(options.output, pairs)
+
+
+if __name__ == "__main__":
+    main()
