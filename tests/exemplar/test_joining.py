@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 
 from cicm.exemplar.joining import join
-from cicm.exemplar.membrane import depth, membrane
+from cicm.exemplar.shapes import depth, membrane
 
 
 def disc(size=64, radius=24):
     y, x = np.mgrid[:size, :size] - size // 2
     return y**2 + x**2 < radius**2
+
+
+def strip():
+    hole = np.zeros((64, 200), bool)
+    hole[20:44] = True
+    return hole
 
 
 def fills(hole, seed=0):
@@ -19,16 +25,15 @@ def fills(hole, seed=0):
 
 
 def test_known_pixels_stay_and_the_rim_is_the_networks():
-    hole = disc()
+    hole = strip()
     network, patches = fills(hole)
     joined = join(network, patches, hole)
     assert joined.dtype == np.float32
     assert joined.min() >= 0
     assert joined.max() <= 1
     assert (joined[~hole] == network[~hole]).all()
-    rim = hole & (depth(hole) <= 1)
-    assert (joined[rim] == network[rim]).all()
-    inside = depth(hole) > 12
+    rim, inside = hole & (depth(hole) <= 1), depth(hole) > 8
+    assert np.abs(joined - network)[rim].mean() < 0.03
     assert np.abs(joined - network)[inside].mean() > 0.1
 
 
@@ -43,7 +48,30 @@ def test_thin_holes_are_the_networks():
     hole = np.zeros((40, 40), bool)
     hole[20:22] = True
     network, patches = fills(hole)
-    assert (join(network, patches, hole) == network).all()
+    assert np.abs(join(network, patches, hole) - network).max() < 0.1 * np.abs(patches - network).max()
+
+
+def test_tone_and_detail_of_patches_that_agree_and_that_contradict():
+    noise = np.random.default_rng(0).normal(0, 0.03, (64, 200, 1)).astype(np.float32)
+    network = np.full((64, 200, 3), 0.4, np.float32)
+    wide = np.pad(disc(), ((0, 0), (0, 136)))
+    for hole, tones, details in ((strip(), (0.0, 0.6), (0.4, 0.75)), (wide, (0.5, 1.0), (0.8, 1.0))):
+        deep = depth(hole) > 10
+        for tone, share, detail in zip((0.9, 0.45), tones, details, strict=True):
+            patches = np.where(hole[..., None], tone + noise, network).astype(np.float32)
+            joined = join(network, patches, hole)[deep]
+            assert abs(joined.mean() - (0.4 + share * (tone - 0.4))) < 0.02
+            assert abs(joined.std() / patches[deep].std() - detail) < 0.1
+
+
+def test_each_hole_by_its_own_shape():
+    from cicm.exemplar.joining import _compactness
+
+    hole = np.zeros((200, 200), bool)
+    hole[:64, :64], hole[100:120], hole[150:158, 150:158] = disc(), True, True
+    compact = _compactness(hole, depth(hole))
+    assert (compact[:64, :64][disc()] == 1).all()
+    assert not compact[100:].any()
 
 
 def test_shapes_are_checked():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cicm.exemplar.smooth import _components, _grown, smooth_fill
+from cicm.exemplar.shapes import components, grown
+from cicm.exemplar.smooth import smooth_fill
 
 
 def ramp(height=60, width=80):
@@ -71,10 +72,10 @@ def test_components_and_growing_equal_scipy():
         for share in (0.1, 0.4, 0.6):
             hole = rng.random(size) < share
             labels, count = ndimage.label(hole, np.ones((3, 3)))
-            found = _components(hole)
+            found = components(hole)
             assert len(found) == count
             for rows, columns in found:
                 name = labels[rows[0], columns[0]]
                 assert ((labels == name).sum(), set(labels[rows, columns])) == (len(rows), {name})
-            grown = ndimage.binary_dilation(hole, np.ones((5, 5)))
-            assert (_grown(hole, 2) == grown).all()
+            wide = ndimage.binary_dilation(hole, np.ones((5, 5)))
+            assert (grown(hole, 2) == wide).all()

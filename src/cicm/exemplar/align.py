@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.exemplar.membrane import membrane
+from cicm.exemplar.shapes import membrane
 
 FEWEST_INLIERS = 10
 """Feature pairs that must lie on one homography: other places reached 9, the same place had 11 or more."""

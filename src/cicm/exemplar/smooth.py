@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cicm.exemplar.shapes import components, grown
+
 RING = 6
 """Pixels around a hole that must lie on the plane."""
 
@@ -37,12 +39,12 @@ def smooth_fill(colours: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.n
         (True, 9)
     """
     filled, done = colours.astype(np.float32, copy=True), np.zeros_like(hole)
-    for rows, columns in _components(hole):
+    for rows, columns in components(hole):
         top, left = max(0, rows.min() - RING), max(0, columns.min() - RING)
         here = slice(top, rows.max() + RING + 1), slice(left, columns.max() + RING + 1)
         own = np.zeros(hole[here].shape, bool)
         own[rows - top, columns - left] = True
-        y, x = np.nonzero(_grown(own, RING) & ~hole[here])
+        y, x = np.nonzero(grown(own, RING) & ~hole[here])
         plane = _plane(y, x, filled[here][y, x])
         if plane is None:
             continue
@@ -71,46 +73,3 @@ def _plane(
     if float(np.abs(places @ fit - values).max()) > TOLERANCE:
         return None
     return fit[0], fit[1:], middle
-
-
-def _grown(places: np.ndarray, by: int) -> np.ndarray:
-    """What lies within a square of `by` pixels around the places."""
-    for axis in (0, 1):
-        size = places.shape[axis]
-        padded = np.pad(np.cumsum(places, axis), [(by + 1, by) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-        padded[tuple(slice(0, by + 1) if a == axis else slice(None) for a in (0, 1))] = 0
-        ahead = np.take(padded, range(2 * by + 1, size + 2 * by + 1), axis)
-        places = ahead > np.take(padded, range(size), axis)
-    return places
-
-
-def _components(hole: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows and columns of each connected hole, diagonals included; by joining runs of rows."""
-    edges = np.diff(np.pad(hole, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    stops = np.nonzero(edges == -1)[1]
-    parent = list(range(len(rows)))
-
-    def root(run: int) -> int:
-        while parent[run] != run:
-            parent[run] = parent[parent[run]]
-            run = parent[run]
-        return run
-
-    first = np.searchsorted(rows, np.arange(hole.shape[0] + 1)).tolist()
-    for row in range(1, hole.shape[0]):
-        above, run = first[row - 1], first[row]
-        while above < first[row] and run < first[row + 1]:
-            if starts[above] <= stops[run] and starts[run] <= stops[above]:
-                parent[root(run)] = root(above)
-            if stops[above] < stops[run]:
-                above += 1
-            else:
-                run += 1
-    names = np.array([root(run) for run in range(len(rows))], dtype=int)
-    labels = np.zeros(hole.shape, np.int64)
-    y, x = np.nonzero(hole)
-    labels = np.repeat(names, stops - starts)  # runs are in the order of the pixels
-    order = np.argsort(labels, kind="stable")
-    cuts = np.flatnonzero(np.diff(labels[order])) + 1
-    return [(y[part], x[part]) for part in np.split(order, cuts)] if len(y) else []

@@ -1,4 +1,4 @@
-"""What the shape of a hole says: a soap film over its rim, and how deep inside a pixel lies."""
+"""The shape of a hole: its connected parts, how deep a pixel lies, what is near, a soap film over its rim."""
 
 from __future__ import annotations
 
@@ -82,3 +82,45 @@ def depth(hole: np.ndarray) -> np.ndarray:
             for view in (here, here[::-1]):
                 view[:] = np.minimum.accumulate(view - columns) + columns
     return distance
+
+
+def grown(places: np.ndarray, by: int) -> np.ndarray:
+    """What lies within a square of `by` pixels around the places."""
+    for axis in (0, 1):
+        size = places.shape[axis]
+        padded = np.pad(np.cumsum(places, axis), [(by + 1, by) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
+        padded[tuple(slice(0, by + 1) if a == axis else slice(None) for a in (0, 1))] = 0
+        ahead = np.take(padded, range(2 * by + 1, size + 2 * by + 1), axis)
+        places = ahead > np.take(padded, range(size), axis)
+    return places
+
+
+def components(hole: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of each connected hole, diagonals included; by joining runs of rows."""
+    edges = np.diff(np.pad(hole, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    stops = np.nonzero(edges == -1)[1]
+    parent = list(range(len(rows)))
+
+    def root(run: int) -> int:
+        while parent[run] != run:
+            parent[run] = parent[parent[run]]
+            run = parent[run]
+        return run
+
+    first = np.searchsorted(rows, np.arange(hole.shape[0] + 1)).tolist()
+    for row in range(1, hole.shape[0]):
+        above, run = first[row - 1], first[row]
+        while above < first[row] and run < first[row + 1]:
+            if starts[above] <= stops[run] and starts[run] <= stops[above]:
+                parent[root(run)] = root(above)
+            if stops[above] < stops[run]:
+                above += 1
+            else:
+                run += 1
+    names = np.array([root(run) for run in range(len(rows))], dtype=int)
+    y, x = np.nonzero(hole)
+    labels = np.repeat(names, stops - starts)  # runs are in the order of the pixels
+    order = np.argsort(labels, kind="stable")
+    cuts = np.flatnonzero(np.diff(labels[order])) + 1
+    return [(y[part], x[part]) for part in np.split(order, cuts)] if len(y) else []
