@@ -38,7 +38,6 @@ class Attached(nn.Module):
     in evaluation mode while its memories fill.
 
     Args:
-        network: gets one hook per memory.
         memories: module path -> memory.
         take, seed_after, seed, reduce: as in `attach`.
 
@@ -83,7 +82,6 @@ class Attached(nn.Module):
         """The network's own forward, with the memories read on the way.
 
         Args:
-            *args, **kwargs: the network's.
             hole: (B, 1, H, W), 1 = missing, in pixels or at any other size that covers the same area; needed for what
                 is trained and stored. Without it, inside `with attached.holes(hole)`, that one counts.
         """

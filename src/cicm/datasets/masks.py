@@ -96,13 +96,6 @@ def measured_polarity(
     A mask of 50 to 60 percent is one of 40 to 50 when turned over; so each is compared with its own bin, and the other
     bins decide where that is not enough.
 
-    Args:
-        layout: tells a mask's bin.
-        root: that the masks' paths are below.
-        masks: their paths.
-        samples: how many of each bin are opened.
-        share: gives the white share of a file.
-
     Returns:
         The colour, how many of the opened ones lie in their bin under it, how many were opened.
 

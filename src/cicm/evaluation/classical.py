@@ -23,10 +23,7 @@ class Method(abc.ABC):
     """Fills holes.
 
     Attributes:
-        name: short, the row of a table.
-        detail: settings in words, kept in the record.
         device: where `fill` wants its tensors.
-        seed: of the training, where there was one.
         raw: `fill` gives the method's own picture everywhere instead of the composite.
     """
 

@@ -22,7 +22,6 @@ class GridRow:
     """One photo with one hole.
 
     Args:
-        label: written above the row.
         image, corrupted: (H, W, 3) uint8.
         filled: method -> (H, W, 3) uint8.
     """

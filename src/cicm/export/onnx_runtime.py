@@ -37,7 +37,6 @@ class Device:
 
     Args:
         type: "cpu" or "cuda".
-        index: which of them.
     """
 
     type: str
@@ -92,7 +91,6 @@ class OnnxInpainter(PictureInpainter):
     """Fills holes in pictures of any size and kind, as `Inpainter` does, with onnxruntime and without torch.
 
     Args:
-        model: opened.
         settings: how pictures are cut and joined around the network.
         changes: single settings, as `FillSettings` tells; they change `settings`.
     """
@@ -147,7 +145,6 @@ def open_session(path: str | os.PathLike, device: str = "auto", threads: int | N
     """A file as onnxruntime has it; files beside it are not read.
 
     Args:
-        path: an .onnx file.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: of the network; None takes OMP_NUM_THREADS, as torch does, or onnxruntime's own choice.
 

@@ -53,7 +53,6 @@ class Assigned:
     Args:
         jobs: one for each result, still without its name.
         missing: (photo, why it has no mask).
-        unused: masks or rows that belong to no photo.
     """
 
     jobs: tuple[Job, ...]

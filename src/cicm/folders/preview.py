@@ -28,11 +28,9 @@ class Preview:
     """What a dry run found.
 
     Args:
-        plan: what would be done.
         jobs: photos whose headers were read; all, evenly spaced ones, or the first ones up to the limit.
         sizes: (height, width) of those that can be read.
         faults: (photo, what is wrong) as far as headers and names tell.
-        seconds: how long each timed photo took.
         tried: (photo, what is wrong) of the timed photos.
     """
 

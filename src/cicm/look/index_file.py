@@ -51,7 +51,6 @@ def read_index(path: str | Path, model: nn.Module | None = None) -> SourceIndex:
     """Read an index that `save_index` wrote; nothing in it is trusted.
 
     Args:
-        path: the file.
         model: the index must have been made with it.
 
     Raises:

@@ -27,17 +27,10 @@ from cicm.metrics.registry import create as create
 if TYPE_CHECKING:
     from cicm.metrics.pixels import to_8bit as to_8bit
     from cicm.metrics.published import MissingWeights as MissingWeights
-    from cicm.metrics.scores import Scores as Scores
     from cicm.metrics.state import Running as Running
     from cicm.metrics.state import update_all as update_all
 
-_HOME = {
-    "to_8bit": "pixels",
-    "MissingWeights": "published",
-    "Scores": "scores",
-    "Running": "state",
-    "update_all": "state",
-}
+_HOME = {"to_8bit": "pixels", "MissingWeights": "published", "Running": "state", "update_all": "state"}
 
 __all__ = sorted(["METRICS", "Metric", "create", *_HOME])
 

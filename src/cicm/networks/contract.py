@@ -30,7 +30,6 @@ class FeatureSite:
     """A place where a network lets its features be edited.
 
     Args:
-        name: unique within the network.
         channels: C of the features there.
         stride: pixels of the input per cell, so the map is (H / stride, W / stride).
     """

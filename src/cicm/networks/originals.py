@@ -84,7 +84,6 @@ class Fit:
 
     Args:
         missing: what the network has and the checkpoint lacks.
-        surplus: the other way round.
         misshapen: name, expected shape, shape that came.
     """
 
@@ -209,10 +208,7 @@ class Guess:
     """Which original a file's names point to.
 
     Args:
-        network: a registered name.
         part: which of its files; empty where it is one.
-        fitting: how many of the file's names it has.
-        count: names in the file.
     """
 
     network: str

@@ -63,7 +63,6 @@ def create(name: str, **options: Any) -> InpaintingNetwork:
 
     Args:
         name: one of `names()`.
-        options: the network's own keyword arguments.
 
     Raises:
         InputError: an unknown name or option.

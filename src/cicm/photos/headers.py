@@ -133,7 +133,6 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
     """A picture by Pillow, its pixels not decoded yet; only of the formats that are read.
 
     Args:
-        stream: the whole file.
         name: for messages; raw camera files are known by their ending alone.
 
     Raises:

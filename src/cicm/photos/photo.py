@@ -52,8 +52,6 @@ class Photo:
     Args:
         path: where it came from; a name without a folder if it came as bytes.
         format: Pillow's name: JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF or HEIF.
-        pixels: upright, as stored.
-        metadata: EXIF, profile, resolution, text.
         encoding: how the file was compressed, for writing the same format again.
         notes: what a reader may want to know, such as something that could not be kept.
     """
@@ -105,8 +103,6 @@ def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_
     """Read a photo from the bytes of a file; nothing touches the disk.
 
     Args:
-        data: the whole file.
-        name: what errors call it.
         max_pixels: a larger picture is refused before it is decoded.
 
     Raises:

@@ -34,9 +34,7 @@ class Outcome:
     """What became of a job.
 
     Args:
-        job: which one.
         state: `made`, `there` (it was made before) or `failed`.
-        reason: why it failed.
     """
 
     job: Job
@@ -57,12 +55,8 @@ def run(
     """Make all jobs, each whole or not at all; a failure is told and the others go on.
 
     Args:
-        series: whose table it is.
         jobs: of `series.jobs`.
         train: trains, or goes on with a run that is there.
-        say: for lines of progress.
-        device: where models are scored.
-        batch_size: pictures scored at once.
         after: called after each job that was made or failed.
 
     Raises:
