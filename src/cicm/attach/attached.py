@@ -246,11 +246,7 @@ class Attached(nn.Module):
     # What it holds ----------------------------------------------------------------------------------------------------
 
     def memory(self, path: str) -> ContextSource:
-        """The memory behind the module of that path.
-
-        Raises:
-            InputError: there is none; the message names the nearest.
-        """
+        """The memory behind the module of that path."""
         check_known(path, list(self.paths), "there is no memory at")
         return cast(ContextSource, self.memories[key_of(path)])
 

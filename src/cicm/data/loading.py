@@ -150,9 +150,6 @@ class MixedStream:
     Args:
         large: gives the batch of each step `every - 1`, `2 * every - 1`, ...; usually larger crops, fewer of them.
         every: 2 or above.
-
-    Raises:
-        InputError: `every` below 2.
     """
 
     def __init__(self, small: TrainingStream, large: TrainingStream, every: int) -> None:

@@ -69,11 +69,7 @@ def expected_share(layout: Layout, path: str) -> tuple[float, float]:
 
 
 def white_share(path: str | Path) -> float:
-    """Share of a mask's pixels that are white.
-
-    Raises:
-        InputError: a file that can't be read.
-    """
+    """Share of a mask's pixels that are white."""
     missing = missing_pixels(path)
     return int(missing.sum()) / missing.size
 
@@ -98,9 +94,6 @@ def measured_polarity(
 
     Returns:
         The colour, how many of the opened ones lie in their bin under it, how many were opened.
-
-    Raises:
-        InputError: a file that can't be read.
     """
     bins: dict[tuple[float, float], list[str]] = {}
     for path in masks:

@@ -237,11 +237,7 @@ class Layout:
     labels: tuple[str, ...] = ()
 
     def check_split(self, split: str) -> str:
-        """Refuse a split that this layout doesn't have; gives it back.
-
-        Raises:
-            InputError: with the splits that there are.
-        """
+        """Refuse a split that this layout doesn't have; gives it back."""
         if split not in self.counts:
             raise InputError(f"the splits of {self.name} are {', '.join(self.counts)}; got {split!r}.")
         return split

@@ -34,11 +34,7 @@ class Method(abc.ABC):
     raw: bool = False
 
     def prepare(self, pairs: Sequence[Pair]) -> None:  # noqa: B027 (most methods have nothing to look for)
-        """Look for what would stop a long run, before it starts.
-
-        Raises:
-            InputError: as `FolderResults` for missing files.
-        """
+        """Look for what would stop a long run, before it starts."""
 
     @abc.abstractmethod
     def fill(self, corrupted: Tensor, hole: Tensor, pairs: Sequence[Pair]) -> Tensor:

@@ -232,11 +232,7 @@ def _to_csv(images: Sequence[ImageScores]) -> str:
 
 
 def _from_csv(text: str, path: Path) -> tuple[ImageScores, ...]:
-    """The inverse of `_to_csv`.
-
-    Raises:
-        InputError: another header, or a cell that is not a finite number.
-    """
+    """The inverse of `_to_csv`."""
     rows = list(csv.reader(io.StringIO(text)))
     if not rows or tuple(rows[0][: len(_KEYS)]) != _KEYS:
         raise InputError(

@@ -112,11 +112,7 @@ def export(loaded: LoadedModel, path: str | os.PathLike, kind: str, *, overwrite
 
 
 def check_export(path: str | os.PathLike, kind: str, *, overwrite: bool = False) -> Path:
-    """Where a file of that kind may be written.
-
-    Raises:
-        InputError: as `export` has it.
-    """
+    """Where a file of that kind may be written."""
     if kind not in KINDS:
         raise InputError(f"a model is exported to {' or '.join(KINDS)}; got {kind!r}.")
     return check_output(path, endings=(KINDS[kind],), overwrite=overwrite, what=f"{kind} file")

@@ -109,11 +109,7 @@ class OnnxInpainter(PictureInpainter):
         settings: FillSettings | None = None,
         **changes: Unpack[FillChanges],
     ) -> OnnxInpainter:
-        """The model in an .onnx file; arguments as `OnnxModel` and the class have them.
-
-        Raises:
-            InputError: as these.
-        """
+        """The model in an .onnx file; arguments as `OnnxModel` and the class have them."""
         return cls(OnnxModel(path, device=device, threads=threads), settings, **changes)
 
     def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:

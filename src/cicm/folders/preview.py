@@ -57,11 +57,7 @@ def preview(task: FolderTask, plan: FolderPlan) -> Preview:
 
 
 def _checked(task: FolderTask, job: Job) -> tuple[int, int]:
-    """(height, width) of a photo that can be filled, as far as headers and names tell.
-
-    Raises:
-        InputError: it can't.
-    """
+    """(height, width) of a photo that can be filled, as far as headers and names tell."""
     height, width = check_header(task.photos / job.photo)
     if not task.overwrite and os.path.lexists(task.out / job.output):
         raise InputError("its result exists, and no journal proves that it is one.")

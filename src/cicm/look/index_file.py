@@ -132,11 +132,7 @@ def _site(site: str, tensors: dict[str, np.ndarray], photos: int) -> SiteSources
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) that a JPEG's header states; a few bytes can claim a huge picture, which a browser would try.
-
-    Raises:
-        ValueError: no JPEG, or none with exactly one frame.
-    """
+    """(width, height) that a JPEG's header states; a few bytes can claim a huge picture, which a browser would try."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("a thumbnail is no JPEG")
     place, found = 2, []

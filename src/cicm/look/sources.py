@@ -129,11 +129,7 @@ class SourceIndex:
 
 
 def with_sets(model: nn.Module) -> dict[str, ContextMemory]:
-    """Site -> memory, for those that have sets to look into.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Site -> memory, for those that have sets to look into."""
     stored = {name: memory for name, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr,operator]
     if not stored:
         raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")

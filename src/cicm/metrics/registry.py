@@ -137,9 +137,6 @@ def create(name: str, *, rounding: str = "nearest", **options: Any) -> Running:
         options: of the metric: the named arguments of `running` in its file, such as `color` of psnr, `version` of the
             LPIPS, `strict` of the Frechet distances; `path`, a file or folder of weights, of all that need one.
 
-    Raises:
-        InputError: unknown name or option; the nearest known one is named.
-
     Example:
         >>> import torch
         >>> metric = create("l1")

@@ -92,11 +92,7 @@ class InpaintingNetwork(nn.Module):
         return hole
 
     def site(self, name: str) -> FeatureSite:
-        """The declared site of that name.
-
-        Raises:
-            InputError: an unknown name; the message lists the known ones.
-        """
+        """The declared site of that name."""
         for site in self.sites:
             if site.name == name:
                 return site

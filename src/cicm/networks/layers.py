@@ -13,11 +13,7 @@ Norm = Literal["none", "group", "instance"]
 
 
 def _norm_layer(kind: Norm, channels: int) -> nn.Module:
-    """A normalisation that never mixes the images of a batch.
-
-    Raises:
-        InputError: an unknown kind.
-    """
+    """A normalisation that never mixes the images of a batch."""
     if kind == "none":
         return nn.Identity()
     if kind == "group":

@@ -187,9 +187,6 @@ def original_shapes(name: str, **options: Any) -> dict[str, Shapes]:
     """What the files of an original hold: part -> name -> shape; one part named "" where it is one file.
 
     Nothing is allocated.
-
-    Raises:
-        InputError: an unknown name or option, or a network without an original.
     """
     return {part: dict(shapes) for part, shapes in _shapes(name, tuple(sorted(options.items()))).items()}
 

@@ -139,9 +139,6 @@ def filled_rows(series: Series, *, photos: int = 3, device: str = "cpu") -> tupl
 
     Returns:
         rows of the grid, and a sentence for each row of the table that is not in it.
-
-    Raises:
-        InputError: no weights at all.
     """
     rows: list[GridRow] = []
     absent: list[str] = []

@@ -178,11 +178,7 @@ def _keep_pairs(series: Series, data: str, plan: Plan) -> None:
 
 
 def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
-    """Refuse to add to a series whose records of this data set were scored on other terms.
-
-    Raises:
-        InputError: naming a record and what differs.
-    """
+    """Refuse to add to a series whose records of this data set were scored on other terms."""
     for record, of in series.index.values():
         if of != slug(data):
             continue

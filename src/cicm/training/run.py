@@ -161,9 +161,6 @@ def _begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> list[st
 
     Returns:
         one sentence on what was taken, one on each memory that starts fresh.
-
-    Raises:
-        InputError: not a weights file, of another network or size, or a fresh name that fits no parameter.
     """
     loaded, ours = load_weights(path), model.network.state_dict()
     fresh, given = config.training.init_fresh, loaded.model.network.state_dict()
