@@ -341,5 +341,5 @@ def test_written_files_have_the_permissions_of_new_files(tmp_path: Path, mask: i
 
 def test_an_album_is_not_taken_for_a_model(tmp_path: Path) -> None:
     save_file({"bottom/anchors": torch.zeros(1, 1)}, tmp_path / "album.safetensors", metadata={"album": "{}"})
-    with pytest.raises(InputError, match=r"is an album, not a model\. Use it .*--album"):
+    with pytest.raises(InputError, match=r"is an album of photos, not a model\. Use it .*--album"):
         load_weights(tmp_path / "album.safetensors")

@@ -17,7 +17,6 @@ from cicm.inference.canvas import Filling
 from cicm.inference.plan import Part
 from cicm.inference.settings import FillSettings
 from cicm.inference.tiles import cut
-from cicm.photos.photo import read_image
 from cicm.photos.pixels import Box
 
 LENDERS = 4
@@ -52,7 +51,7 @@ def borrow(filling: Filling, album: Finder, without: Collection[str]) -> None:
     photos, names = [], []
     for hit in hits:
         try:
-            photos.append(read_image(hit.path))
+            photos.append(hit.read())
             names.append(hit.entry.path)
         except InputError as error:
             filling.note(f"a photo of the album can't be used: {error}")
