@@ -220,7 +220,7 @@ def test_safetensors_of_another_project(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     for metadata in (None, {"format": "pt"}):
         save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
-        with pytest.raises(InputError, match=r"not a cicm model.*converting"):
+        with pytest.raises(InputError, match=r"not a cicm model.*cicm convert"):
             load_weights(path)
 
 

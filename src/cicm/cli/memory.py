@@ -32,13 +32,8 @@ examples:
 def parser() -> ArgumentParser:
     """The verb's options."""
     made = verb_parser("memory", DESCRIPTION, EXAMPLE)
-    made.add_argument(
-        "weights",
-        type=str,
-        nargs="?",
-        metavar="WEIGHTS",
-        help="a weights file, or an album (default: included weights)",
-    )
+    told = "a weights file, or an album (default: included weights)"
+    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help=told)
     made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories")
     made.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     made.add_argument("--json", action="store_true", help="print JSON instead of tables")

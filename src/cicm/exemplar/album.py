@@ -81,6 +81,11 @@ class Hit(NamedTuple):
             raise InputError(f"{self.path} was changed after the album was made. Make the album again.")
         return read_image(self.path)
 
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.entry.path
+
 
 @dataclass(frozen=True)
 class Album:
@@ -226,6 +231,13 @@ def _in_sets(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     anchors = anchors / anchors.norm(dim=1, keepdim=True).clamp_min(1e-6)
     sets = torch.cat([route(part, anchors, kind="cosine") for part in flat.split(4096)])
     return anchors.numpy(), sets.to(torch.int32).numpy().reshape(regions.shape[:2])
+
+
+def likeness(picture: np.ndarray, hole: np.ndarray, photos: Sequence[np.ndarray]) -> np.ndarray:
+    """(N,) how alike photos (h, w, 3) uint8 are to the known part of a damaged one, as `Album.find` measures it."""
+    regions, known = _regions_of(picture, hole)
+    others = [_regions_of(one, np.zeros(one.shape[:2], dtype=bool))[0] for one in photos]
+    return np.einsum("mrc,rc->mr", np.stack(others), regions) @ (known / max(known.sum(), 1e-6))
 
 
 def _regions_of(picture: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
