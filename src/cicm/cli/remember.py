@@ -11,8 +11,8 @@ from jsonargparse import ArgumentParser
 
 from cicm.cli.parsing import parse, verb_parser
 
-DESCRIPTION = """Look at photos and write an album. In this file a repair finds the photos that show the same place or the same
-person as a damaged photo. cicm inpaint --album ALBUM then copies pixels from them where they fit.
+DESCRIPTION = """Look at photos and write an album. In this file a repair finds the photos that show the same place, or
+the same person, as a damaged photo. cicm inpaint --album ALBUM then copies pixels from them where they fit.
 
 The album contains names, digests and features of the photos, not their pixels. The photos must stay where they are. A
 file that can't be read is listed; the others are used. With --overwrite, photos that the old ALBUM already knows are
