@@ -126,9 +126,7 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
     file = default_weights() if path is None else Path(path)
     header = read_header(file)
     if "album" in header:
-        raise InputError(
-            f"{file} is an album, not a model. Use it with the model that it was made with: cicm inpaint --album FILE."
-        )
+        raise InputError(f"{file} is an album of photos, not a model. Use it with cicm inpaint --album {file.name}.")
     if header.get("format") != FORMAT:
         raise InputError(
             f"{file} is safetensors but not a cicm model (expected format {FORMAT!r} in its header, "
