@@ -134,12 +134,7 @@ def _margin(height: int, width: int, target: int, rng: np.random.Generator) -> i
 
 
 def _fill_up(
-    pieces: Sequence[tuple[float, _Piece]],
-    height: int,
-    width: int,
-    target: int,
-    ceiling: int,
-    rng: np.random.Generator,
+    pieces: Sequence[tuple[float, _Piece]], height: int, width: int, target: int, ceiling: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Paint pieces until at least `target` and at most `ceiling` pixels are missing.
 

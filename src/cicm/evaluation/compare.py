@@ -101,13 +101,7 @@ def _compare_images(cell: Cell, metric: str, tables: list[dict[Picture, float]],
     gain = METRICS[metric].gain(rows[:split].mean(axis=0), rows[split:].mean(axis=0))
     means = rows.mean(axis=1)
     return _comparison(
-        cell,
-        metric,
-        len(pictures),
-        means,
-        split,
-        interval=interval_of(difference),
-        improved=float((gain > 0).mean()),
+        cell, metric, len(pictures), means, split, interval=interval_of(difference), improved=float((gain > 0).mean())
     )
 
 

@@ -208,12 +208,7 @@ def _grid(look: Look) -> str:
     tall, wide = look.report.network_size
     height, width = look.work
     top, left = look.offset
-    places = {
-        "left": -left / width,
-        "top": -top / height,
-        "width": wide / width,
-        "height": tall / height,
-    }
+    places = {"left": -left / width, "top": -top / height, "width": wide / width, "height": tall / height}
     return "; ".join(f"{name}: {100 * share:.4f}%" for name, share in places.items())
 
 

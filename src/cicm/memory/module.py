@@ -125,10 +125,7 @@ class ContextMemory(ContextSource):
         return MemoryRead(as_map(blended, features).to(features.dtype), regions, sets, weights, context, share)
 
     def pending(
-        self,
-        reads: Sequence[MemoryRead],
-        complete: Sequence[Tensor],
-        reduce: rules.Reduce = rules.alone,
+        self, reads: Sequence[MemoryRead], complete: Sequence[Tensor], reduce: rules.Reduce = rules.alone
     ) -> MemoryState:
         """What this step would store: Eq. 2 and 3, still in the graph of the features; stores nothing.
 

@@ -196,11 +196,7 @@ class PredictiveFilter(nn.Module):
         levels = (inputs, width, 2 * width, 4 * width, 8 * width, 8 * width)
         self.down = nn.ModuleList(TripleConv(a, b) for a, b in pairwise(levels))
         self.up = nn.ModuleList(
-            [
-                TripleConv(16 * width, 8 * width),
-                TripleConv(12 * width, 4 * width),
-                TripleConv(6 * width, planes),
-            ]
+            [TripleConv(16 * width, 8 * width), TripleConv(12 * width, 4 * width), TripleConv(6 * width, planes)]
         )
         self.kernels = nn.Conv2d(planes, planes, 1)
         self.merge = nn.Conv2d(3 * len(DILATIONS), 3, 3, padding=1)
