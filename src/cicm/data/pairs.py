@@ -24,8 +24,6 @@ def make_pairs(
     seed: int = 0,
     *,
     sizes: Sequence[int | tuple[int, int]] | None = (256, 128),
-    bands: Sequence[str] = tuple(BANDS),
-    every_band: bool = True,
     invert: bool = False,
     photos: Sequence[Path] | None = None,
     order: Literal["shuffled", "index"] = "shuffled",
@@ -44,18 +42,14 @@ def make_pairs(
         seed: 0 or above.
         sizes: an image is scored at the first of these (side, or (height, width)) that fits into it; None for its own
             size.
-        every_band: one hole in each band for each image; else one hole, the bands taking turns over shuffled images.
         invert: black is missing in the mask files.
         photos: only these, in this order; paths that begin with `images`. None for all.
         order: "shuffled" or "index"; the latter needs mask files.
 
     Raises:
-        InputError: a folder or file that can't be used, an unknown band or order, an image smaller than every size,
+        InputError: a folder or file that can't be used, an unknown order, an image smaller than every size,
             masks that look inverted, or no mask for a band.
     """
-    unknown = [band for band in bands if band not in BANDS]
-    if unknown or not bands:
-        raise InputError(f"expected bands of {', '.join(BANDS)}; got {', '.join(map(repr, unknown)) or 'none'}.")
     if seed < 0:
         raise InputError(f"seed must be 0 or above; got {seed}.")
     if order not in ("shuffled", "index") or (order == "index" and masks is None):
@@ -67,12 +61,11 @@ def make_pairs(
         deck = _Painted(rng)
     else:
         deck = _Row(Path(masks), invert) if order == "index" else _Deck(Path(masks), invert, rng)
-    turns = np.empty(len(paths), dtype=int)
-    turns[rng.permutation(len(paths))] = np.arange(len(paths)) % len(bands)
+    rng.permutation(len(paths))  # drawn since the first lists were made: the same seed still gives the same list
     pairs = []
-    for place, (path, turn) in enumerate(zip(paths, turns)):
+    for place, path in enumerate(paths):
         size = _size_for(path, sizes)
-        for band in bands if every_band else [bands[turn]]:
+        for band in BANDS:
             pairs.append(Pair(path.relative_to(root).as_posix(), deck.draw(band, size, place), band, *size))
     return pairs
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from cicm.conventions import InputError
 from cicm.memory.rules import augment
 from cicm.memory.source import ContextSource
-from cicm.memory.state import Kind, MemoryRead
+from cicm.memory.state import Complete, Kind, Map, MemoryRead, Ratio
 from cicm.ops import as_map
 
 _ITERATIONS = 10
@@ -213,12 +213,7 @@ class SingleImageContext(ContextSource):
     kinds: ClassVar[tuple[Kind, ...]] = ("kmeans", "ruc")
     needs_complete = True
 
-    def read(
-        self,
-        features: Float[Tensor, "B C h w"],
-        ratio: Float[Tensor, " N"] | None = None,
-        complete: Bool[Tensor, " N"] | None = None,
-    ) -> MemoryRead:
+    def read(self, features: Map, ratio: Ratio | None = None, complete: Complete | None = None) -> MemoryRead:
         """As `ContextMemory.read`; `complete` says which regions no missing pixel touches.
 
         Raises:

@@ -21,7 +21,7 @@ from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
 from cicm.networks.edgeconnect import EdgeGenerator, ImageGenerator, known_edges
 from cicm.networks.layers import TripleConv
-from cicm.networks.originals import Rename, compare_original, dump_original, load_original
+from cicm.networks.originals import Rename, dump_original, network_from
 from cicm.networks.registry import create, register
 from cicm.ops import composite, filter_pixels
 
@@ -430,12 +430,7 @@ def from_original(state: Mapping[str, Any], **options: Any) -> JPGNet:
     flat = {f"{part}.{name}": tensor for part, inner in parts.items() for name, tensor in inner.items()}
     chosen = {**seen, **options}
     names = _rename_for(chosen.get("generator", "edgeconnect"))
-    with torch.device("meta"):
-        network = JPGNet(**chosen)
-    if compare_original(network, flat, names).exact:
-        network = network.to_empty(device="cpu")
-    load_original(network, flat, names)
-    return network.eval()
+    return network_from(lambda: JPGNet(**chosen), flat, names)  # type: ignore[return-value]
 
 
 def to_original(network: JPGNet) -> dict[str, Tensor]:

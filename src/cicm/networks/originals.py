@@ -143,6 +143,22 @@ def compare_original(network: InpaintingNetwork, state: Mapping[str, Tensor], re
     return compare_shapes(ours, state)
 
 
+def network_from(
+    make: Callable[[], InpaintingNetwork], state: Mapping[str, Tensor], rename: Rename
+) -> InpaintingNetwork:
+    """A network in evaluation mode with an original's parameters; nothing is allocated before they fit.
+
+    Raises:
+        Misfit: as `load_original`.
+    """
+    with torch.device("meta"):
+        network = make()
+    if compare_original(network, state, rename).exact:
+        network = network.to_empty(device="cpu")
+    load_original(network, state, rename)
+    return network.eval()
+
+
 def load_original(network: InpaintingNetwork, state: Mapping[str, Tensor], rename: Rename) -> None:
     """Copy a checkpoint in the original's names into one of our networks.
 
