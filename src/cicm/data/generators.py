@@ -22,8 +22,7 @@ from cicm.conventions import BANDS, InputError, band_of
 SMALLEST_SHARE = 0.01
 """Least missing share that is asked for in the lowest band; the irregular test masks begin there too."""
 
-TOLERANCE = 0.015
-"""How far above the drawn share the painted one may end."""
+TOLERANCE = 0.015  # how far above the drawn share the painted one may end
 
 _Piece = Callable[["_Canvas", float], None]
 """(canvas, size): paints one piece whose thickness is about `size` pixels; it may stick out of the canvas."""

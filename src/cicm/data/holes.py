@@ -16,8 +16,7 @@ from cicm.files import evenly_spaced
 from cicm.photos.headers import find_images
 from cicm.photos.masks import missing_pixels
 
-NVIDIA_COUNT = 12_000
-"""Files of the irregular test masks of Liu et al., 2,000 for each ten percent, in order."""
+NVIDIA_COUNT = 12_000  # files of the irregular test masks of Liu et al., 2,000 for each ten percent, in order
 
 
 def to_hole(mask: str | Path | Image.Image | np.ndarray | Tensor, *, invert: bool = False) -> Tensor:

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cicm.conventions import InputError
 from cicm.data.datasets import Skipped, TrainingPhotos, to_image
 
-_Key = tuple[int, int]
-"""(epoch, index) of a sample."""
+_Key = tuple[int, int]  # (epoch, index) of a sample
 
 
 class Batch(TypedDict):

@@ -19,15 +19,11 @@ from cicm.look.reading import Look, Visit
 from cicm.look.sources import SourceIndex
 from cicm.memory.drawing import coloured
 
-_WITH_SOURCES = 3
-"""Contexts of each region whose sources are shown."""
-_SHOWN_SIDE = 640
-"""Longest side of a picture on the page, in pixels."""
-MAX_THUMBNAILS = 6 * 2**20
-"""Bytes of all thumbnails on a page; the contexts that matter most come first."""
+_WITH_SOURCES = 3  # contexts of each region whose sources are shown
+_SHOWN_SIDE = 640  # longest side of a picture on the page, in pixels
+MAX_THUMBNAILS = 6 * 2**20  # bytes of all thumbnails on a page; the contexts that matter most come first
 MAX_PAGE = 32 * 2**20
-_NUMBERED = 600
-"""Up to so many cells, each has the number of its set written on it."""
+_NUMBERED = 600  # up to so many cells, each has the number of its set written on it
 
 _Rgb = tuple[int, int, int]
 _RATIO: tuple[_Rgb, ...] = ((247, 247, 240), (161, 207, 201), (64, 145, 158), (24, 82, 112), (12, 36, 64))

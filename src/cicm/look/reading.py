@@ -21,8 +21,7 @@ from cicm.ops import missing_share
 from cicm.photos.photo import Photo
 from cicm.photos.pixels import Box
 
-MAX_REGIONS = 100_000
-"""Regions of all visits together; more would make a page that no browser enjoys."""
+MAX_REGIONS = 100_000  # regions of all visits together; more would make a page that no browser enjoys
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,9 @@ from cicm.memory.rules import route
 from cicm.memory.state import MemoryState
 from cicm.ops.similarity import Similarity, compared
 
-_STARVED = 0.01
-"""A set or a context starves when its mass is below this share of an even one."""
-_ROUNDS = 5
-"""Of Lloyd's algorithm after k-means++."""
-MOST_REGIONS = 20_000
-"""A few times L * K; more regions only make k-means slower."""
+_STARVED = 0.01  # a set or a context starves when its mass is below this share of an even one
+_ROUNDS = 5  # of Lloyd's algorithm after k-means++
+MOST_REGIONS = 20_000  # a few times L * K; more regions only make k-means slower
 
 
 def thinned(regions: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:

@@ -242,8 +242,7 @@ def _digest(path: Path, modified_ns: int, num_bytes: int) -> str:
 
 # -- fetching --------------------------------------------------------------------------------------------------------
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes so far, bytes in all)."""
+Progress = Callable[[int, int], None]  # called with (bytes so far, bytes in all)
 
 
 def fetch(

@@ -121,8 +121,7 @@ _ALL = (
     ),
 )
 
-METRICS = {metric.name: metric for metric in _ALL}
-"""Name -> what it is; the order is that of the columns of a table."""
+METRICS = {metric.name: metric for metric in _ALL}  # name -> what it is; the order is that of the columns of a table
 
 
 def create(name: str, *, rounding: str = "nearest", **options: Any) -> Running:

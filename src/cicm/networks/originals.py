@@ -24,13 +24,11 @@ from cicm.conventions import InputError
 from cicm.networks.contract import InpaintingNetwork
 from cicm.networks.registry import create, maker, names
 
-Rename = Callable[[str], str]
-"""Our state-dict name -> the original's; one to one over a network's state dict."""
+Rename = Callable[[str], str]  # our state-dict name -> the original's; one to one over a network's state dict
 
 Shapes = dict[str, tuple[int, ...]]
 
-_ENOUGH = 0.8
-"""Share of names, of file and network together, from which on a file is said to be of a network."""
+_ENOUGH = 0.8  # share of names, of file and network together, from which on a file is said to be of a network
 
 
 # Where they come from -------------------------------------------------------------------------------------------------
