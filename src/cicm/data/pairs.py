@@ -24,6 +24,7 @@ def make_pairs(
     seed: int = 0,
     *,
     sizes: Sequence[int | tuple[int, int]] | None = (256, 128),
+    bands: Sequence[str] = tuple(BANDS),
     invert: bool = False,
     photos: Sequence[Path] | None = None,
     order: Literal["shuffled", "index"] = "shuffled",
@@ -65,7 +66,7 @@ def make_pairs(
     pairs = []
     for place, path in enumerate(paths):
         size = _size_for(path, sizes)
-        for band in BANDS:
+        for band in bands:
             pairs.append(Pair(path.relative_to(root).as_posix(), deck.draw(band, size, place), band, *size))
     return pairs
 
