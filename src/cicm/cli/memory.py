@@ -41,11 +41,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options, a weights file that can't be read, a model without memories.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
 
     from cicm.assembly import load_weights
