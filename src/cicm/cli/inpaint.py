@@ -219,7 +219,7 @@ def album_of(options: Namespace, own: Sequence[Path] = ()) -> Album | None:
         return load_album(options.album)
     photos = own if options.album == "self" else options.album
     with Progress(None, "photos of the album", quiet=options.quiet) as progress:
-        album = make_album(photos, folder=options.photo if own else None, progress=progress.update)
+        album = make_album(photos, progress=progress.update)
     for path, why in album.skipped:
         if not options.quiet:
             print(f"cicm: note: {shown(path)} is not in the album: {shown(why)}", file=sys.stderr)

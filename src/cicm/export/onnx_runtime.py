@@ -12,7 +12,7 @@ import numpy as np
 
 from cicm.conventions import InputError, SizeRule
 from cicm.files import check_readable, digest_of
-from cicm.inference.exemplars import Finder, open_album
+from cicm.inference.exemplars import Finder, lending
 from cicm.inference.painter import PictureInpainter
 from cicm.inference.plan import Plan
 from cicm.inference.settings import FillChanges, FillSettings
@@ -38,7 +38,6 @@ class Device:
 
     Args:
         type: "cpu" or "cuda".
-        index: which of them.
     """
 
     type: str
@@ -93,7 +92,6 @@ class OnnxInpainter(PictureInpainter):
     """Fills holes in pictures of any size and kind, as `Inpainter` does, with onnxruntime and without torch.
 
     Args:
-        model: opened.
         album: other photos, which may lend pixels: a folder, a file of `cicm remember`, or an album.
         settings: how pictures are cut and joined around the network.
         changes: single settings, as `FillSettings` tells; they change `settings`.
@@ -107,7 +105,7 @@ class OnnxInpainter(PictureInpainter):
         album: str | os.PathLike | Finder | None = None,
         **changes: Unpack[FillChanges],
     ) -> None:
-        super().__init__((settings or FillSettings()).changed(**changes), open_album(album))
+        super().__init__((settings or FillSettings()).changed(**changes), lending(album))
         self.model, self.size, self.device = model, model.size, model.device
 
     @classmethod
@@ -121,11 +119,7 @@ class OnnxInpainter(PictureInpainter):
         settings: FillSettings | None = None,
         **changes: Unpack[FillChanges],
     ) -> OnnxInpainter:
-        """The model in an .onnx file; arguments as `OnnxModel` and the class have them.
-
-        Raises:
-            InputError: as these.
-        """
+        """The model in an .onnx file; arguments as `OnnxModel` and the class have them."""
         return cls(OnnxModel(path, device=device, threads=threads), settings, album=album, **changes)
 
     def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
@@ -157,7 +151,6 @@ def open_session(path: str | os.PathLike, device: str = "auto", threads: int | N
     """A file as onnxruntime has it; files beside it are not read.
 
     Args:
-        path: an .onnx file.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: of the network; None takes OMP_NUM_THREADS, as torch does, or onnxruntime's own choice.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.exemplar.album import load_album, make_album
+from cicm.exemplar.album import open_album
 from cicm.exemplar.align import Copies, aligned_copies, check_available
 from cicm.exemplar.joining import join
 from cicm.exemplar.patches import PatchesUnavailable, available, fill_by_patches, unavailable_reason
@@ -61,14 +60,11 @@ class Finder(Protocol):
         """The photos most like the known part of a damaged one."""
 
 
-def open_album(
-    album: str | os.PathLike | Finder | None, progress: Callable[[int, int], None] | None = None
-) -> Finder | None:
+def lending(album: str | os.PathLike | Finder | None) -> Finder | None:
     """An album, by whatever names it.
 
     Args:
         album: a folder of photos; a file that `cicm remember` wrote; or an album, which is given back.
-        progress: of looking at a folder; called with (photos seen, photos in all).
 
     Raises:
         AlignmentUnavailable: OpenCV is missing, without which no photo can lend pixels.
@@ -77,9 +73,7 @@ def open_album(
     if album is None:
         return None
     check_available()
-    if not isinstance(album, (str, os.PathLike)):
-        return album
-    return make_album(album, progress=progress) if Path(album).is_dir() else load_album(album)
+    return open_album(album) if isinstance(album, (str, os.PathLike)) else album
 
 
 def check_fill(settings: FillSettings) -> None:

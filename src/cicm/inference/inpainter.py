@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cicm.conventions import InputError, SizeRule, describe
-from cicm.inference.exemplars import Finder, open_album
+from cicm.inference.exemplars import Finder, lending
 from cicm.inference.painter import PictureInpainter, hole_of
 from cicm.inference.plan import Plan
 from cicm.inference.settings import FillSettings
@@ -72,7 +72,7 @@ class Inpainter(PictureInpainter):
                 fill=fill,
                 seed=seed,
             ),
-            open_album(album),
+            lending(album),
         )
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
