@@ -183,36 +183,6 @@ def test_the_hash_changes_with_order_and_length():
     assert len({pairs_hash(PAIRS), pairs_hash(PAIRS[::-1]), pairs_hash(PAIRS[:2])}) == 3
 
 
-def test_an_existing_list_is_replaced_only_when_asked(tmp_path):
-    path = tmp_path / "list.csv"
-    write_pairs(path, PAIRS)
-    with pytest.raises(InputError, match="exists"):
-        write_pairs(path, PAIRS[:1])
-    assert read_pairs(path) == PAIRS
-    write_pairs(path, PAIRS[:1], overwrite=True)
-    assert read_pairs(path) == PAIRS[:1]
-
-
-def test_a_failed_write_leaves_the_old_list_and_no_rests(tmp_path, monkeypatch):
-    path = tmp_path / "list.csv"
-    write_pairs(path, PAIRS)
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(InputError, match=r"can't write .*list.csv: No space left"):
-        write_pairs(path, PAIRS[:1], overwrite=True)
-    monkeypatch.undo()
-    assert read_pairs(path) == PAIRS
-    assert os.listdir(tmp_path) == ["list.csv"]
-
-
-def test_a_list_into_no_folder(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
-        write_pairs(tmp_path / "nowhere" / "list.csv", PAIRS)
-
-
 def test_a_list_made_by_hand_needs_no_hash(tmp_path):
     (tmp_path / "list.csv").write_text("image,mask,band,height,width\r\na.jpg,m.png,0-20,64,64\r\n")
     assert read_pairs(tmp_path / "list.csv") == [Pair("a.jpg", "m.png", "0-20", 64, 64)]

@@ -64,12 +64,10 @@ def save_weights(
     """Write a model as one safetensors file, atomically.
 
     Args:
-        path: ends in .safetensors.
         model: its parameters and memories are written.
         config: what `build` needs to make it again.
         card: plain data about data, licence, recipe and scores.
         dtype: of the network's floating tensors in the file (float16 halves it); memories stay float32.
-        overwrite: replace an existing file.
 
     Raises:
         InputError: what `check_output` refuses; values that are not finite.
@@ -121,7 +119,6 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
 
     Args:
         path: a file; None for the weights that come with the package.
-        device: where to put it.
 
     Raises:
         InputError: missing, damaged, a pickle, not one of ours, or tensors that do not fit its own configuration.
@@ -129,9 +126,7 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
     file = default_weights() if path is None else Path(path)
     header = read_header(file)
     if "album" in header:
-        raise InputError(
-            f"{file} is an album, not a model. Use it with the model that it was made with: cicm inpaint --album FILE."
-        )
+        raise InputError(f"{file} is an album of photos, not a model. Use it with cicm inpaint --album {file.name}.")
     if header.get("format") != FORMAT:
         raise InputError(
             f"{file} is safetensors but not a cicm model (expected format {FORMAT!r} in its header, "

@@ -44,11 +44,7 @@ def module_at(network: nn.Module, path: str) -> nn.Module:
 
 
 def channels_of(module: nn.Module, path: str) -> int:
-    """How many channels a module says that it gives: its own `out_channels`, or those of the last convolution in it.
-
-    Raises:
-        InputError: nothing in it says so.
-    """
+    """How many channels a module says that it gives: its own `out_channels`, or those of the last convolution in it."""
     for attribute in ("out_channels", "num_features", "num_channels"):  # a block's own, a convolution's, a norm's
         for part in [module, *reversed(list(module.modules()))]:
             count = getattr(part, attribute, None)

@@ -73,11 +73,7 @@ def add_series(made: ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options, or whatever is wrong with tables, photos or records.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
     if options.action == "list":
         if options.ids:
@@ -101,11 +97,7 @@ def tables_of(ids: Sequence[str]) -> list[Table]:
 
 
 def series_of(options: Namespace, table: Table) -> Series:
-    """The table at the scale that the options name, with their photos.
-
-    Raises:
-        InputError: an unknown scale or data set.
-    """
+    """The table at the scale that the options name, with their photos."""
     from cicm.tables import Series
     from cicm.tables.series import with_root
 
@@ -207,11 +199,7 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
 
 
 def _tell_plan(series: Series, jobs: Sequence[Job], missing: Sequence[Missing]) -> int:
-    """Print what would be made; returns 1 if some of it would fail.
-
-    Raises:
-        InputError: the run would be refused as a whole.
-    """
+    """Print what would be made; returns 1 if some of it would fail."""
     from cicm.tables.runner import check, refusals
 
     check(series, jobs)

@@ -187,7 +187,6 @@ class PairedPhotos(Dataset[PairedSample]):
 
     Args:
         pairs: the list, as `cicm.data.pairs` makes and reads it.
-        images: folder that the list's images are in.
         masks: folder that its masks are in; None if all of them are painted from seeds.
         size: side, or (height, width), instead of each pair's own.
         fit: how a larger photo comes to that size: "crop" cuts out its middle and changes no pixel; "reduce" first

@@ -40,9 +40,7 @@ class TrainingStream:
         batch_size: samples per batch of this rank.
         seed: of the order; the dataset has its own for crops and holes.
         rank: of this process, below `world`.
-        world: number of processes.
         workers: processes that read ahead; 0 reads in this one.
-        start_step: where iterating begins.
         pin_memory: for a GPU, with workers: put batches into page-locked memory.
 
     Raises:
@@ -150,12 +148,8 @@ class MixedStream:
     """Two streams in one: every so many steps a batch of `large`, otherwise one of `small`; resumable like both.
 
     Args:
-        small: gives most batches.
         large: gives the batch of each step `every - 1`, `2 * every - 1`, ...; usually larger crops, fewer of them.
         every: 2 or above.
-
-    Raises:
-        InputError: `every` below 2.
     """
 
     def __init__(self, small: TrainingStream, large: TrainingStream, every: int) -> None:

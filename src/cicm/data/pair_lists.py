@@ -24,11 +24,9 @@ class Pair(NamedTuple):
     """One image with its hole.
 
     Args:
-        image: posix path below the folder of images.
         mask: posix path below the folder of masks, or `generated:SEED:CHECKSUM`.
         band: the band of the hole at the size it is scored at.
         height: of image and hole when scored; a larger image is cut in the middle.
-        width: likewise.
     """
 
     image: str

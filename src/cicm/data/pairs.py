@@ -44,7 +44,6 @@ def make_pairs(
         seed: 0 or above.
         sizes: an image is scored at the first of these (side, or (height, width)) that fits into it; None for its own
             size.
-        bands: which of them.
         every_band: one hole in each band for each image; else one hole, the bands taking turns over shuffled images.
         invert: black is missing in the mask files.
         photos: only these, in this order; paths that begin with `images`. None for all.

@@ -44,12 +44,8 @@ class SplitReport:
     """One split.
 
     Args:
-        name: of it.
-        found: photos or masks that are there.
         expected: in a complete copy; 0 where any number is right.
         labels: label maps that are there; None where the split has none.
-        opened: pictures that were looked into.
-        sizes: width x height of those, in words.
     """
 
     name: str
@@ -65,13 +61,6 @@ class Report:
     """What a check found.
 
     Args:
-        layout: name of the layout.
-        title: the data set's.
-        kind: photos or masks.
-        root: the folder.
-        depth: how closely it was looked at.
-        splits: one by one.
-        problems: everything that is not as it should be.
         notes: what a reader has to know and is no fault.
     """
 
@@ -105,11 +94,7 @@ def check(
     """Look at a data set's folder; changes nothing.
 
     Args:
-        layout: what it should be.
-        root: the folder.
         splits: which ones; none for all (of a layout that takes any number: those that are there).
-        depth: how closely.
-        progress: called now and then.
 
     Raises:
         InputError: no such folder or split.

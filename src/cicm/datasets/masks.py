@@ -69,11 +69,7 @@ def expected_share(layout: Layout, path: str) -> tuple[float, float]:
 
 
 def white_share(path: str | Path) -> float:
-    """Share of a mask's pixels that are white.
-
-    Raises:
-        InputError: a file that can't be read.
-    """
+    """Share of a mask's pixels that are white."""
     missing = missing_pixels(path)
     return int(missing.sum()) / missing.size
 
@@ -96,18 +92,8 @@ def measured_polarity(
     A mask of 50 to 60 percent is one of 40 to 50 when turned over; so each is compared with its own bin, and the other
     bins decide where that is not enough.
 
-    Args:
-        layout: tells a mask's bin.
-        root: that the masks' paths are below.
-        masks: their paths.
-        samples: how many of each bin are opened.
-        share: gives the white share of a file.
-
     Returns:
         The colour, how many of the opened ones lie in their bin under it, how many were opened.
-
-    Raises:
-        InputError: a file that can't be read.
     """
     bins: dict[tuple[float, float], list[str]] = {}
     for path in masks:

@@ -26,8 +26,6 @@ class Comparison:
     """B against A in one cell of the table.
 
     Args:
-        group, band, metric: the cell.
-        n: images.
         first, second: mean of A and of B, over images and seeds.
         difference: second - first.
         interval: paired bootstrap interval of the difference: images are drawn, with both methods' scores of them

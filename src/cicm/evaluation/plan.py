@@ -32,7 +32,6 @@ class Plan:
     Args:
         images: the folder that the photos' paths are relative to.
         masks: likewise; None where all holes are painted from seeds.
-        pairs: in the order of their list.
         fit: how a larger photo comes to the size of its pair, as in `PairedPhotos`: "crop" or "reduce".
         invert: black is missing in the mask files.
     """
@@ -72,11 +71,9 @@ def make_plan(
     """Choose what to score of a list, and look whether its files are there.
 
     Args:
-        images, masks: folders.
         pairs: the list; it also says at which size each photo is scored.
         bands: which ones; None for all that the list has.
         limit: at most so many photos of each size, evenly spread over the list, with all their holes.
-        fit: how a larger photo comes to its size.
         invert: black is missing in the mask files.
 
     Raises:

@@ -29,8 +29,6 @@ class Preset:
     """The definitions of one project.
 
     Args:
-        name: what the command line calls it.
-        source: where they were read.
         metrics: name of a metric -> its options, as `cicm.metrics.create` takes them.
         absent: name of a metric that the project reports -> why it can't be had here in its way.
         photos: pictures, sizes, masks and counts there, in words.

@@ -22,7 +22,6 @@ class Grid:
     """A table before it is drawn.
 
     Args:
-        header: names of the columns.
         rows: cells, as many in each row as there are columns.
         labels: how many of the first columns are words rather than numbers.
     """
@@ -113,7 +112,6 @@ def table(evaluation: Evaluation, *, intervals: bool = False) -> Grid:
     A metric without any value tells the reason once, at the top of its column, and says n/a below.
 
     Args:
-        evaluation: what to show.
         intervals: put the interval behind each mean, and the number of images behind each score of a set. Intervals of
             two methods that overlap do not say that the methods are alike: all methods share the photos, and their
             differences vary by far less. `compare` looks at those.

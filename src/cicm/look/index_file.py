@@ -51,7 +51,6 @@ def read_index(path: str | Path, model: nn.Module | None = None) -> SourceIndex:
     """Read an index that `save_index` wrote; nothing in it is trusted.
 
     Args:
-        path: the file.
         model: the index must have been made with it.
 
     Raises:
@@ -133,11 +132,7 @@ def _site(site: str, tensors: dict[str, np.ndarray], photos: int) -> SiteSources
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) that a JPEG's header states; a few bytes can claim a huge picture, which a browser would try.
-
-    Raises:
-        ValueError: no JPEG, or none with exactly one frame.
-    """
+    """(width, height) that a JPEG's header states; a few bytes can claim a huge picture, which a browser would try."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("a thumbnail is no JPEG")
     place, found = 2, []

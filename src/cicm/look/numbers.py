@@ -19,7 +19,6 @@ def numbers(look: Look, index: SourceIndex | None = None, top: int = TOP) -> dic
     Args:
         look: from `cicm.look.look`.
         index: adds, for each context that is among the top of a region, where it is nearest to.
-        top: contexts told for each region.
     """
     visits = []
     wanted: dict[str, set[tuple[int, int]]] = {site: set() for site in look.memories}

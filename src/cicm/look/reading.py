@@ -30,7 +30,6 @@ class Visit:
     """What the regions of one map found, at one visit of one site; rows are cells, row by row.
 
     Args:
-        site: name of the site.
         number: 0 for the first visit; recurrent networks come back.
         grid: (h, w) cells of the map, padding included.
         sets: (N,), the set that each region reads from (Eq. 1).
@@ -64,14 +63,9 @@ class Look:
     """A repair and what it read.
 
     Args:
-        name: of the photo's file.
-        report: what the inpainter did.
         work: (height, width) of the seen part for the network, before padding.
         original: (H, W, 3) uint8, the whole photo.
-        corrupted: the same with the hole in grey.
-        repaired: the same, filled.
         visits: every visit of every memory that has sets, in order.
-        memories: site -> plain facts about its memory.
         fingerprint: of the model, to match an index of sources.
     """
 
@@ -115,10 +109,8 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
     A fill of several calls of the network, or of a reduced picture, has no single map: it is made again in one piece.
 
     Args:
-        inpainter: of a model with memories.
         photo: opened by `cicm.photos.open_photo`.
         mask: white = fill, of the photo's size.
-        invert: black = fill.
 
     Raises:
         InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown.

@@ -23,7 +23,6 @@ def inter_set(
     """Mean similarity of the anchors of different sets (Eq. 8, first half); to be minimised.
 
     Args:
-        anchors: (L, C).
         kind, center: as in `MemoryConfig`.
         printed: the sum over all pairs of dot products, l = o included.
 
@@ -101,7 +100,6 @@ def pixel_ratio(
     black object in a hole filled with 0 counts as complete. `cicm.ops.missing_share` is the default instead.
 
     Args:
-        corrupted, image: (B, 3, H, W).
         size: (h, w) of the map.
 
     Returns:

@@ -117,7 +117,6 @@ def refine(
     Args:
         units, valid, counts, centres: as `kmeans` takes and gives them.
         temperature: of the softmax over centres that confidence is taken from.
-        threshold: least probability of a confident label.
 
     Returns:
         labels and centres, as `kmeans`.

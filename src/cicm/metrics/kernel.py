@@ -105,7 +105,3 @@ class KernelBetweenSets(Running):
             if self._unit_length:
                 rows = rows.shape[1] ** 0.5 * torch.nn.functional.normalize(rows, dim=1)
             kept.append(rows.cpu())
-
-    def _merge(self, other: KernelBetweenSets) -> None:
-        self._composites.extend(other._composites)
-        self._images.extend(other._images)

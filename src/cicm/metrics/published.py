@@ -36,13 +36,11 @@ class PublishedFile:
     """One file of published weights.
 
     Attributes:
-        name: what the command line calls it.
         filename: the official name; the file is looked for under it.
         url: where it is published; None for a file that ships with this package.
         sha256: of the whole file; torchvision and pytorch-fid put its first eight digits into the official name.
         num_bytes: exact size; a download that grows larger is cut off.
         licence: of the code base that publishes the weights.
-        origin: what it is, in a line.
         losses: training terms that need it, as a recipe names them below `objective`.
     """
 
@@ -177,7 +175,6 @@ def find(file: PublishedFile, path: str | Path | None = None) -> Path | None:
     """Where the file lies, unchecked; None if it is in none of the folders.
 
     Args:
-        file: what to look for.
         path: an explicit file, or a folder that holds it under its official name; then nothing else is looked at.
     """
     if path is not None:
@@ -259,10 +256,8 @@ def fetch(
     """Download one file, check it, and only then give it its name.
 
     Args:
-        file: what to fetch.
         folder: where to; the cache by default.
         overwrite: replace a file of that name which is not the published one.
-        progress: told about every part that has arrived.
         timeout_s: how long the other side may stay silent.
 
     Returns:

@@ -26,9 +26,7 @@ class Metric:
         name: what it is called everywhere.
         better: whether higher or lower values are better; "near 1" if both sides of 1 are worse.
         per_image: True if every image has a value of its own; False if only a set of images has one.
-        explain: one line for a person.
         unit: printed behind a value; empty for a pure number.
-        digits: decimals that are printed.
         bounds: least and greatest value; None where there is none.
         needs: names of the weights it needs, as `cicm weights` lists them.
         file: its file in this folder; by default the name with underscores.
@@ -135,13 +133,9 @@ def create(name: str, *, rounding: str = "nearest", **options: Any) -> Running:
     """A running metric that has seen no image.
 
     Args:
-        name: one of METRICS.
         rounding: what happens to the values first, one of `cicm.metrics.pixels.ROUNDINGS`.
         options: of the metric: the named arguments of `running` in its file, such as `color` of psnr, `version` of the
             LPIPS, `strict` of the Frechet distances; `path`, a file or folder of weights, of all that need one.
-
-    Raises:
-        InputError: unknown name or option; the nearest known one is named.
 
     Example:
         >>> import torch

@@ -27,7 +27,6 @@ class Trunk(nn.Module):
     """Three convolutions down to stride 4, residual blocks, three up; instance normalisation and ReLU after each.
 
     Args:
-        inputs: channels of what comes.
         outputs: channels of what goes, before any nonlinearity.
         width: of the first layer; the lowest map has 4 times as many channels.
         bias: whether the convolutions of the residual blocks have one; the others do.

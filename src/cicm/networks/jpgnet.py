@@ -138,7 +138,6 @@ class JPGNet(InpaintingNetwork):
         Args:
             corrupted: (B, 3, H, W) in [0, 1], `image * (1 - hole)`.
             hole: (B, 1, H, W), 1 = missing.
-            edit: what happens at each site.
             edges: (B, 1, H, W) in [0, 1], for EdgeConnect's generator in place of what the network would tell it.
 
         Returns:

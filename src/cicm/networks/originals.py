@@ -84,7 +84,6 @@ class Fit:
 
     Args:
         missing: what the network has and the checkpoint lacks.
-        surplus: the other way round.
         misshapen: name, expected shape, shape that came.
     """
 
@@ -188,9 +187,6 @@ def original_shapes(name: str, **options: Any) -> dict[str, Shapes]:
     """What the files of an original hold: part -> name -> shape; one part named "" where it is one file.
 
     Nothing is allocated.
-
-    Raises:
-        InputError: an unknown name or option, or a network without an original.
     """
     return {part: dict(shapes) for part, shapes in _shapes(name, tuple(sorted(options.items()))).items()}
 
@@ -209,10 +205,7 @@ class Guess:
     """Which original a file's names point to.
 
     Args:
-        network: a registered name.
         part: which of its files; empty where it is one.
-        fitting: how many of the file's names it has.
-        count: names in the file.
     """
 
     network: str

@@ -133,7 +133,6 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
     """A picture by Pillow, its pixels not decoded yet; only of the formats that are read.
 
     Args:
-        stream: the whole file.
         name: for messages; raw camera files are known by their ending alone.
 
     Raises:
@@ -167,11 +166,7 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
 
 
 def check_pixels(file: Path, size: tuple[int, int], most: int = MAX_PIXELS) -> None:
-    """Refuse a picture of too many pixels.
-
-    Raises:
-        PictureTooLarge: with both numbers.
-    """
+    """Refuse a picture of too many pixels."""
     if size[0] * size[1] > most:
         raise PictureTooLarge(
             f"{file} is {size[0]}x{size[1]}, {size[0] * size[1] / 1e6:.0f} megapixels; "
@@ -180,11 +175,7 @@ def check_pixels(file: Path, size: tuple[int, int], most: int = MAX_PIXELS) -> N
 
 
 def check_single(file: Path, image: Image.Image) -> None:
-    """Refuse an animation and a document of several pages; of a phone's multi-picture JPEG the first is taken.
-
-    Raises:
-        InputError: with the number of pictures.
-    """
+    """Refuse an animation and a document of several pages; of a phone's multi-picture JPEG the first is taken."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise InputError(

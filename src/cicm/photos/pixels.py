@@ -217,11 +217,7 @@ class Pixels:
         return replace(self, key=None)
 
     def to_image(self, mode: str | None = None) -> Image.Image:
-        """As a PIL image of the same mode (or of the byte order that `mode` names, for I;16).
-
-        Raises:
-            InputError: 16-bit colour, which Pillow can't hold.
-        """
+        """As a PIL image of the same mode (or of the byte order that `mode` names, for I;16)."""
         height, width = self.size
         if self.values.dtype == np.uint16 and self.layout != "L":
             raise InputError(
@@ -311,11 +307,7 @@ def pixels_of_array(values: np.ndarray) -> Pixels:
 
 
 def _check_range(values: np.ndarray, name: str) -> None:
-    """Refuse what is not finite or leaves [0, 1].
-
-    Raises:
-        InputError: with the values that were found.
-    """
+    """Refuse what is not finite or leaves [0, 1]."""
     if not np.isfinite(values).all():
         raise InputError(f"{name} must be finite numbers in [0, 1]; got NaN or infinity. Mend these pixels first.")
     if values.min() < 0 or values.max() > 1:

@@ -34,9 +34,7 @@ class Outcome:
     """What became of a job.
 
     Args:
-        job: which one.
         state: `made`, `there` (it was made before) or `failed`.
-        reason: why it failed.
     """
 
     job: Job
@@ -57,12 +55,8 @@ def run(
     """Make all jobs, each whole or not at all; a failure is told and the others go on.
 
     Args:
-        series: whose table it is.
         jobs: of `series.jobs`.
         train: trains, or goes on with a run that is there.
-        say: for lines of progress.
-        device: where models are scored.
-        batch_size: pictures scored at once.
         after: called after each job that was made or failed.
 
     Raises:
@@ -184,11 +178,7 @@ def _keep_pairs(series: Series, data: str, plan: Plan) -> None:
 
 
 def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
-    """Refuse to add to a series whose records of this data set were scored on other terms.
-
-    Raises:
-        InputError: naming a record and what differs.
-    """
+    """Refuse to add to a series whose records of this data set were scored on other terms."""
     for record, of in series.index.values():
         if of != slug(data):
             continue

@@ -44,10 +44,7 @@ def train(
     """Train, or go on with a run that was interrupted.
 
     Args:
-        config: the run.
-        name: of the recipe.
         recipe: the resolved recipe as TOML, kept with the run.
-        output: the run's folder.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: processes on this machine; 0 takes what torchrun says, else all GPUs, else one process on the CPU.
 

@@ -39,8 +39,6 @@ class Players:
 
     Args:
         model: as the engine wrapped it (data-parallel, precision); called for every forward.
-        optimizer: of its parameters.
-        bare: the model inside, with the memories.
         discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
     """
 
@@ -69,7 +67,6 @@ class Part(NamedTuple):
     """What a micro-batch gives to the terms that look at the whole batch.
 
     Args:
-        reads: site -> the last visit's read.
         complete: site -> (N,), which of its regions no missing pixel touches.
         result: (B, 3, H, W), what the discriminator sees.
     """
@@ -184,8 +181,6 @@ def take_step(
 
     Args:
         fabric: the engine: precision, gradients, synchronisation.
-        batch: this rank's images, on its device.
-        accumulate: micro-batches to cut the batch into.
         clip: largest norm of the gradient; 0 clips nothing.
         features: for the terms that need a classifier's maps: its name -> the function that makes them.
 
