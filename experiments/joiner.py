@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import zlib
 from pathlib import Path
 
@@ -235,7 +236,7 @@ def train(fills: Path, out: Path, steps: int, size: int, weights: dict[str, floa
         rng = np.random.default_rng(step)
         share = step / steps
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * share))
+            group["lr"] = rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
         picked = [files[i] for i in rng.integers(0, len(files), size)]
         found = terms(joiner, batch_of(picked, rng), features)
         loss = sum(weight * found[name].mean() for name, weight in weights.items())
