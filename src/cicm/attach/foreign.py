@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from cicm.conventions import InputError, describe
 
-Place = int | str
-"""Where in a module's output the map is: an index, a key, or the name of an attribute."""
+Place = int | str  # where in a module's output the map is: an index, a key, or the name of an attribute
 
 
 def check_known(path: str, names: Sequence[str], what: str) -> None:

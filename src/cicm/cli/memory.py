@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     from cicm.assembly import load_weights
     from cicm.assembly.weights import read_header
     from cicm.files import check_output, write_atomic
+    from cicm.look.sources import with_sets
     from cicm.memory.drawing import picture, stacked
     from cicm.memory.inspection import look_inside
 
@@ -55,11 +56,8 @@ def main(argv: Sequence[str]) -> int:
         check_output(output, endings=(".png",), overwrite=options.overwrite, what="picture")
     if options.weights and "album" in read_header(options.weights):
         return _describe_album(options.weights, output, options.json)
-    model = load_weights(options.weights).model
-    stored = {site: memory for site, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr]
-    if not stored:
-        raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")
-    found = {site: look_inside(memory) for site, memory in stored.items()}  # type: ignore[arg-type]
+    stored = with_sets(load_weights(options.weights).model)
+    found = {site: look_inside(memory) for site, memory in stored.items()}
 
     if options.json:
         print(json.dumps({site: inspection.to_dict() for site, inspection in found.items()}, indent=2))

@@ -53,13 +53,7 @@ def parser() -> ArgumentParser:
     add("--dry-run", action="store_true", help="run: print the plan, write nothing")
     add("--threads", type=int, default=0, metavar="N", help="run: CPU threads (default: torch decides)")
     add("--masks", type=str, metavar="DIR", help="mask files for scoring instead of the scale's; '' paints holes")
-    add(
-        "-o",
-        "--output",
-        type=str,
-        metavar="FILE",
-        help="render: write .md, .tex, .csv or .html",
-    )
+    add("-o", "--output", type=str, metavar="FILE", help="render: write .md, .tex, .csv or .html")
     add("--overwrite", action="store_true", help="render: replace a file that exists")
     return made
 

@@ -11,11 +11,9 @@ from typing import NamedTuple
 from cicm.conventions import BANDS, InputError
 from cicm.files import check_output, digest_of, read_bounded, reason_of, write_atomic
 
-GENERATED = "generated:"
-"""Beginning of a `mask` that is painted from a seed instead of read from a file."""
+GENERATED = "generated:"  # beginning of a `mask` that is painted from a seed instead of read from a file
 
-_LARGEST_FILE = 200_000_000
-"""Bytes of a list that are read at most."""
+_LARGEST_FILE = 200_000_000  # bytes of a list that are read at most
 
 _LARGEST_SIDE = 65_535
 

@@ -11,14 +11,11 @@ from cicm.conventions import BANDS, InputError, band_of_range, range_of
 from cicm.datasets.tree import Layout, SplitFiles, Tree
 from cicm.photos.masks import missing_pixels
 
-Polarity = Literal["white", "black", "unknown"]
-"""The colour that means missing."""
+Polarity = Literal["white", "black", "unknown"]  # the colour that means missing
 
-_BINS = 6
-"""NVIDIA's masks are sorted by ten percent of missing share, equally many in each."""
+_BINS = 6  # NVIDIA's masks are sorted by ten percent of missing share, equally many in each
 
-_SLACK = 0.02
-"""How far a share may lie outside its bin: files are sorted at one size and often stored at another."""
+_SLACK = 0.02  # how far a share may lie outside its bin: files are sorted at one size and often stored at another
 
 
 def _find_nvidia(layout: Layout, tree: Tree, split: str) -> SplitFiles:

@@ -12,11 +12,9 @@ from cicm.files import is_inside, reason_of, walk
 from cicm.photos.formats import ENDINGS
 from cicm.terminal import shown
 
-MOST_NAMED = 1000
-"""Paths that one problem names at most; the others are counted."""
+MOST_NAMED = 1000  # paths that one problem names at most; the others are counted
 
-_LONGEST_LINE = 4096
-"""Characters of a line of a list; a longer one is no line of it."""
+_LONGEST_LINE = 4096  # characters of a line of a list; a longer one is no line of it
 
 
 @dataclass(frozen=True)

@@ -106,12 +106,7 @@ def make_plan(
 
 
 def make_protocol(
-    plan: Plan,
-    metrics: Sequence[str],
-    *,
-    raw: bool = False,
-    pixels_sha256: str = "",
-    preset: Preset = PRESETS[DEFAULT],
+    plan: Plan, metrics: Sequence[str], *, raw: bool = False, pixels_sha256: str = "", preset: Preset = PRESETS[DEFAULT]
 ) -> Protocol:
     """The protocol of a plan; the hash of the pixels is known after a run."""
     painted = sum(pair.mask.startswith(GENERATED) for pair in plan.pairs)

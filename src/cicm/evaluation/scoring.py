@@ -29,8 +29,7 @@ from cicm.metrics import METRICS, Running, update_all
 from cicm.metrics.pixels import quantised
 from cicm.metrics.published import find, published
 
-Progress = Callable[[str, int], None]
-"""(what is being done, images done since the last call)."""
+Progress = Callable[[str, int], None]  # (what is being done, images done since the last call)
 
 
 @dataclass

@@ -90,16 +90,6 @@ def number(metric: str, value: float, *, sign: bool = False) -> str:
     return format(value, f"{'+' if sign else ''}.{METRICS[metric].digits}f")
 
 
-def missing(reason: str) -> str:
-    """The cell of a metric that could not be measured; never an empty one.
-
-    Example:
-        >>> missing("needs alex.pth")
-        'n/a: needs alex.pth'
-    """
-    return f"{MISSING}{reason}"
-
-
 def title(metric: str) -> str:
     """A metric with its unit and an arrow that says which way is better."""
     entry = METRICS[metric]
@@ -135,7 +125,7 @@ def _cell(record: Record | None, intervals: bool) -> str:
     if record is None:
         return "not scored"
     if record.value is None:
-        return missing(record.reason or "")
+        return f"{MISSING}{record.reason or ''}"
     text = number(record.metric, record.value)
     if not intervals:
         return text

@@ -16,11 +16,9 @@ from cicm.conventions import InputError
 from cicm.memory import ContextMemory
 from cicm.photos.pixels import Box
 
-MAX_CELLS = 2**21
-"""Entries of all contexts together."""
+MAX_CELLS = 2**21  # entries of all contexts together
 MOST_KEPT = 16
-THUMBNAIL = 72
-"""Longest side of a thumbnail, in pixels."""
+THUMBNAIL = 72  # longest side of a thumbnail, in pixels
 _MAX_NAME = 1024
 
 

@@ -46,11 +46,7 @@ def inter_set(
 
 
 def intra_set(
-    state: MemoryState,
-    *,
-    kind: Similarity = "cosine",
-    center: Float[Tensor, " C"] | None = None,
-    printed: bool = False,
+    state: MemoryState, *, kind: Similarity = "cosine", center: Float[Tensor, " C"] | None = None, printed: bool = False
 ) -> Float[Tensor, ""]:
     """Mean similarity of each context with its own anchor (Eq. 8, second half); to be maximised.
 

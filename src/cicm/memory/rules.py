@@ -129,11 +129,7 @@ def read_fast(
 
 
 def augment(
-    regions: Float[Tensor, "N C"],
-    context: Float[Tensor, "N C"],
-    ratio: Float[Tensor, " N"],
-    *,
-    blend: Blend = "text",
+    regions: Float[Tensor, "N C"], context: Float[Tensor, "N C"], ratio: Float[Tensor, " N"], *, blend: Blend = "text"
 ) -> Float[Tensor, "N C"]:
     """Blend cross-image context into the regions that need it (Eq. 4).
 

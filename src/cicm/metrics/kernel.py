@@ -15,8 +15,7 @@ from cicm.metrics.pixels import as_double
 from cicm.metrics.registry import Metric
 from cicm.metrics.state import Batch, Features, Running
 
-_FEW = 100
-"""Below so many images the kernel distances say how unsure they are."""
+_FEW = 100  # below so many images the kernel distances say how unsure they are
 
 
 def kernel_distance(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"], *, paired: bool = False) -> float:

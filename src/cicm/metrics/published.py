@@ -25,6 +25,7 @@ from cicm.metrics.registry import METRICS
 PACKAGE_FOLDER = Path(__file__).resolve().parent / "weights"
 ENVIRONMENT = "CICM_WEIGHTS"
 _CHUNK_BYTES = 1 << 20
+_TIMEOUT_SECONDS = 30.0
 
 
 class MissingWeights(InputError):
@@ -241,8 +242,7 @@ def _digest(path: Path, modified_ns: int, num_bytes: int) -> str:
 
 # -- fetching --------------------------------------------------------------------------------------------------------
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes so far, bytes in all)."""
+Progress = Callable[[int, int], None]  # called with (bytes so far, bytes in all)
 
 
 def fetch(
@@ -251,14 +251,12 @@ def fetch(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-    timeout_s: float = 30.0,
 ) -> Path:
     """Download one file, check it, and only then give it its name.
 
     Args:
         folder: where to; the cache by default.
         overwrite: replace a file of that name which is not the published one.
-        timeout_s: how long the other side may stay silent.
 
     Returns:
         Where the file lies. If the published file is there already, nothing is downloaded.
@@ -277,7 +275,7 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic(target) as temporary, open(temporary, "wb") as sink:
-            _download(file, sink.write, progress, timeout_s)
+            _download(file, sink.write, progress)
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -289,12 +287,10 @@ def fetch(
     return target
 
 
-def _download(
-    file: PublishedFile, write: Callable[[bytes], object], progress: Progress | None, timeout_s: float
-) -> None:
+def _download(file: PublishedFile, write: Callable[[bytes], object], progress: Progress | None) -> None:
     assert file.url is not None
     digest, received = hashlib.sha256(), 0
-    with urllib.request.urlopen(file.url, timeout=timeout_s) as response:
+    with urllib.request.urlopen(file.url, timeout=_TIMEOUT_SECONDS) as response:
         while part := response.read(_CHUNK_BYTES):
             received += len(part)
             if received > file.num_bytes:

@@ -61,11 +61,7 @@ _LPIPS = "v0.1 unless said otherwise"
 _ALL = (
     Metric("psnr", "higher", True, "peak signal-to-noise ratio on RGB, at most 100 dB", "dB", 2, (0, 100)),
     Metric(
-        "ssim",
-        "higher",
-        True,
-        "structural similarity on RGB, uniform 7x7 window as in scikit-image",
-        bounds=(-1, 1),
+        "ssim", "higher", True, "structural similarity on RGB, uniform 7x7 window as in scikit-image", bounds=(-1, 1)
     ),
     Metric("l1", "lower", True, "mean absolute difference x 100", "%", 3, (0, 100)),
     Metric(
@@ -125,8 +121,7 @@ _ALL = (
     ),
 )
 
-METRICS = {metric.name: metric for metric in _ALL}
-"""Name -> what it is; the order is that of the columns of a table."""
+METRICS = {metric.name: metric for metric in _ALL}  # name -> what it is; the order is that of the columns of a table
 
 
 def create(name: str, *, rounding: str = "nearest", **options: Any) -> Running:

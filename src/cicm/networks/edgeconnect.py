@@ -19,8 +19,7 @@ from cicm.networks.layers import DilatedResidual
 from cicm.ops import canny
 
 BLOCKS = 8
-_GRAY = (0.2125, 0.7154, 0.0721)
-"""Red, green, blue in the original's gray (ITU-R BT.709), which its edges are found in."""
+_GRAY = (0.2125, 0.7154, 0.0721)  # red, green, blue in the original's gray (ITU-R BT.709), which its edges are found in
 
 
 class Trunk(nn.Module):

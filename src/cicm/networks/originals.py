@@ -24,13 +24,11 @@ from cicm.conventions import InputError
 from cicm.networks.contract import InpaintingNetwork
 from cicm.networks.registry import create, maker, names
 
-Rename = Callable[[str], str]
-"""Our state-dict name -> the original's; one to one over a network's state dict."""
+Rename = Callable[[str], str]  # our state-dict name -> the original's; one to one over a network's state dict
 
 Shapes = dict[str, tuple[int, ...]]
 
-_ENOUGH = 0.8
-"""Share of names, of file and network together, from which on a file is said to be of a network."""
+_ENOUGH = 0.8  # share of names, of file and network together, from which on a file is said to be of a network
 
 
 # Where they come from -------------------------------------------------------------------------------------------------
@@ -141,6 +139,22 @@ def compare_original(network: InpaintingNetwork, state: Mapping[str, Tensor], re
     """Compare a checkpoint in the original's names with one of our networks; changes nothing."""
     ours = {rename(name): tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return compare_shapes(ours, state)
+
+
+def network_from(
+    make: Callable[[], InpaintingNetwork], state: Mapping[str, Tensor], rename: Rename
+) -> InpaintingNetwork:
+    """A network in evaluation mode with an original's parameters; nothing is allocated before they fit.
+
+    Raises:
+        Misfit: as `load_original`.
+    """
+    with torch.device("meta"):
+        network = make()
+    if compare_original(network, state, rename).exact:
+        network = network.to_empty(device="cpu")
+    load_original(network, state, rename)
+    return network.eval()
 
 
 def load_original(network: InpaintingNetwork, state: Mapping[str, Tensor], rename: Rename) -> None:

@@ -24,8 +24,7 @@ MAX_PIXELS = 178_956_970
 
 _RAW = frozenset(re.findall(r"\S+", ".raw .cr2 .cr3 .nef .dng .arw .orf .rw2 .raf .pef .srw"))
 _OTHERS = re.findall(
-    r"\S+",
-    ".avif .heic .heif .hif .ppm .pgm .pbm .pnm .pfm .jp2 .j2k .jpx .jxl .tga .psd .exr .hdr .svg .ico .eps",
+    r"\S+", ".avif .heic .heif .hif .ppm .pgm .pbm .pnm .pfm .jp2 .j2k .jpx .jxl .tga .psd .exr .hdr .svg .ico .eps"
 )
 _STARTS = {  # first bytes -> a format that is not read
     b"\0\0\0\x0cjP  ": "JPEG 2000",

@@ -19,11 +19,9 @@ from cicm.photos.masks import missing_pixels
 from cicm.photos.photo import Photo, check_mask_size
 from cicm.photos.pixels import Box, Pixels
 
-MAX_GROW = 512
-"""Most pixels that a hole is grown by."""
+MAX_GROW = 512  # most pixels that a hole is grown by
 
-Polygon = tuple[tuple[float, float], ...]
-"""Corners (x, y) in pixels from the picture's top left corner."""
+Polygon = tuple[tuple[float, float], ...]  # corners (x, y) in pixels from the picture's top left corner
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,8 +13,7 @@ from PIL import Image
 
 from cicm.conventions import InputError
 
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels; right and bottom are exclusive, as in Pillow."""
+Box = tuple[int, int, int, int]  # (left, top, right, bottom) in pixels; right and bottom are exclusive, as in Pillow
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what Pillow's convert("L") uses
 
@@ -33,7 +32,7 @@ _LAYOUTS = {
     "CMYK": "CMYK",
 }
 
-_CHANNELS = {"L": 1, "P": 1, "LA": 2, "PA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+CHANNELS = {"L": 1, "P": 1, "LA": 2, "PA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
 
 @dataclass(frozen=True)
@@ -315,11 +314,6 @@ def _check_range(values: np.ndarray, name: str) -> None:
             f"{name} must lie in [0, 1]; got values in [{values.min():.4g}, {values.max():.4g}]. "
             "Divide by the largest value that the format allows, such as 255."
         )
-
-
-def channels_of(layout: str) -> int:
-    """Number of channels of a layout."""
-    return _CHANNELS[layout]
 
 
 def _cut(values: np.ndarray, box: Box | None) -> np.ndarray:

@@ -13,8 +13,7 @@ from cicm.plain import from_plain, read_toml
 from cicm.recipes.recipe import merge
 
 FOLDER = Path(__file__).parent / "files"
-SCALES = "scales"
-"""The file with the scales that all tables share."""
+SCALES = "scales"  # the file with the scales that all tables share
 
 PRINTED: dict[str, Literal["higher", "lower"]] = {
     "psnr": "higher",

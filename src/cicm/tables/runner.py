@@ -49,7 +49,6 @@ def run(
     *,
     say: Say = print,
     device: str = "cpu",
-    batch_size: int = 16,
     after: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """Make all jobs, each whole or not at all; a failure is told and the others go on.
@@ -80,7 +79,7 @@ def run(
         try:
             if stale := _stale(series, job):
                 raise RowFailed(stale)
-            _make(series, job, plans[job.data], train, device, batch_size)
+            _make(series, job, plans[job.data], train, device)
             outcomes.append(Outcome(job, "made"))
             say(f"{where}: done in {duration(time.monotonic() - began)}")
         except Exception as problem:  # whatever one row does, the others go on
@@ -191,7 +190,7 @@ def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
             )
 
 
-def _make(series: Series, job: Job, plan: Plan, train: Train, device: str, batch_size: int) -> None:
+def _make(series: Series, job: Job, plan: Plan, train: Train, device: str) -> None:
     folder, target = series.run_folder(job), series.target(job)
     recipe = folder.with_name(f"{folder.name}.toml")
     _write(recipe, job.recipe.to_toml())
@@ -200,7 +199,7 @@ def _make(series: Series, job: Job, plan: Plan, train: Train, device: str, batch
         raise RowFailed(f"training ended without {folder / WEIGHTS}")
     model = Model(folder / WEIGHTS, device=device)
     model.name, model.seed = job.row.label, job.seed
-    evaluation, _ = evaluate([model], plan, series.scale.metrics, batch_size=batch_size)
+    evaluation, _ = evaluate([model], plan, series.scale.metrics, batch_size=16)
     # The record comes last: where it is, everything is.
     _write(target.with_suffix(".toml"), job.recipe.to_toml())
     evaluation.save(target, overwrite=True)

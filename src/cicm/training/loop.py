@@ -33,13 +33,7 @@ from cicm.training.validation import grid, save_grid, validate
 
 
 def train(
-    config: RunConfig,
-    *,
-    name: str,
-    recipe: str,
-    output: Path,
-    accelerator: str = "auto",
-    devices: int = 0,
+    config: RunConfig, *, name: str, recipe: str, output: Path, accelerator: str = "auto", devices: int = 0
 ) -> int:
     """Train, or go on with a run that was interrupted.
 

@@ -25,8 +25,7 @@ from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, recons
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
-Batch = Mapping[str, Tensor]
-"""`image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing."""
+Batch = Mapping[str, Tensor]  # `image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing
 
 
 class TrainingStopped(RuntimeError):
