@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pickle
 import struct
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from cicm.assembly import MemoryInpainter, ModelConfig, build, load_weights, save_weights, weights
+from cicm.assembly.weights import read_header
 from cicm.conventions import InputError
 from cicm.memory import MemoryConfig
 
@@ -70,23 +69,18 @@ def test_what_is_written_is_read_again(model: MemoryInpainter, good: Path) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_halves_the_network_and_keeps_the_memory(
+def test_a_network_in_half_precision_is_read_as_float32(
     model: MemoryInpainter, good: Path, tmp_path: Path, dtype: torch.dtype
 ) -> None:
-    small = save_weights(tmp_path / "half.safetensors", model, CONFIG, dtype=dtype)
-    assert small.stat().st_size < 0.65 * good.stat().st_size
+    small = tmp_path / "half.safetensors"
+    tensors = {n: t.to(dtype) if n.startswith("network.") else t for n, t in model.state_dict().items()}
+    save_file(tensors, small, metadata=read_header(good))
     loaded = load_weights(small).model
     for name, tensor in model.state_dict().items():
         kept = loaded.state_dict()[name]
         assert kept.dtype == torch.float32
         expected = tensor.to(dtype).float() if name.startswith("network.") else tensor
         assert torch.equal(kept, expected), name
-    assert model.network.stem[0].weight.dtype == torch.float32  # the model itself is as it was
-
-
-def test_a_path_as_text_and_a_new_folder(model: MemoryInpainter, tmp_path: Path) -> None:
-    path = save_weights(str(tmp_path / "new" / "folder" / "w.safetensors"), model, CONFIG)
-    assert load_weights(str(path)).card == {}
 
 
 def test_a_control_is_saved_and_loaded(tmp_path: Path) -> None:
@@ -101,46 +95,6 @@ def test_a_control_is_saved_and_loaded(tmp_path: Path) -> None:
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_existing_file_is_replaced_only_when_asked(model: MemoryInpainter, good: Path) -> None:
-    before = good.read_bytes()
-    with pytest.raises(InputError, match=r"exists\. Choose another name"):
-        save_weights(good, model, CONFIG, {"other": 1})
-    assert good.read_bytes() == before
-    save_weights(good, model, CONFIG, {"other": 1}, overwrite=True)
-    assert load_weights(good).card == {"other": 1}
-
-
-@pytest.mark.parametrize("name", ["weights.pth", "weights", "weights.safetensors.gz"])
-def test_another_ending_is_refused(model: MemoryInpainter, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"must end in \.safetensors"):
-        save_weights(tmp_path / name, model, CONFIG)
-    assert left_behind(tmp_path) == []
-
-
-def test_a_folder_is_refused(model: MemoryInpainter, tmp_path: Path) -> None:
-    (tmp_path / "w.safetensors").mkdir()
-    with pytest.raises(InputError, match="is a folder"):
-        save_weights(tmp_path / "w.safetensors", model, CONFIG, overwrite=True)
-
-
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(
-    model: MemoryInpainter, good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = good.read_bytes()
-
-    def full(_tensors, path, metadata=None) -> None:
-        Path(path).write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(weights, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
-        save_weights(good, model, CONFIG, overwrite=True)
-    with pytest.raises(OSError, match="No space left"):
-        save_weights(good.with_name("other.safetensors"), model, CONFIG)
-    assert left_behind(good.parent) == ["good.safetensors"]
-    assert good.read_bytes() == before
-
-
 def test_a_card_that_is_no_data_writes_nothing(model: MemoryInpainter, tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         save_weights(tmp_path / "w.safetensors", model, CONFIG, {"when": object()})
@@ -148,16 +102,6 @@ def test_a_card_that_is_no_data_writes_nothing(model: MemoryInpainter, tmp_path:
 
 
 # Reading what is bad --------------------------------------------------------------------------------------------------
-
-
-def test_missing_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"weights file .* (does not exist|is no regular file)"):
-        load_weights(tmp_path / "none.safetensors")
-    with pytest.raises(InputError, match="is a folder"):
-        load_weights(tmp_path)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match=r"weights file .* (does not exist|is no regular file)"):
-        load_weights(tmp_path / "pipe")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -195,32 +139,11 @@ def test_a_damaged_header_is_refused_or_harmless(good: Path, place: float, value
     assert isinstance(loaded.model, MemoryInpainter)
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_pickles_of_torch_are_never_opened(tmp_path: Path, zipped: bool) -> None:
-    path = tmp_path / "weights.safetensors"
-    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(InputError, match=r"is a pickle.*run code.*cicm convert"):
-        load_weights(path)
-
-
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, protocol: int) -> None:
-    class Trap:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "ran"),)
-
-    path = tmp_path / "weights.pth"
-    path.write_bytes(pickle.dumps(Trap(), protocol))
-    with pytest.raises(InputError, match="is a pickle"):
-        load_weights(path)
-    assert left_behind(tmp_path) == ["weights.pth"]
-
-
 def test_safetensors_of_another_project(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     for metadata in (None, {"format": "pt"}):
         save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
-        with pytest.raises(InputError, match=r"not a cicm model.*converting"):
+        with pytest.raises(InputError, match=r"not a cicm model.*cicm convert"):
             load_weights(path)
 
 
@@ -328,18 +251,7 @@ def test_weights_that_should_have_come_with_the_package(monkeypatch: pytest.Monk
         load_weights()
 
 
-@pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_written_files_have_the_permissions_of_new_files(tmp_path: Path, mask: int) -> None:
-    """Not those that a library gives its temporary file: others could not read a shared model."""
-    old = os.umask(mask)
-    try:
-        path = save_weights(tmp_path / "w.safetensors", build(CONFIG), CONFIG)
-    finally:
-        os.umask(old)
-    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
-
-
 def test_an_album_is_not_taken_for_a_model(tmp_path: Path) -> None:
     save_file({"bottom/anchors": torch.zeros(1, 1)}, tmp_path / "album.safetensors", metadata={"album": "{}"})
-    with pytest.raises(InputError, match=r"is an album, not a model\. Use it .*--album"):
+    with pytest.raises(InputError, match=r"is an album of photos, not a model\. Use it .*--album"):
         load_weights(tmp_path / "album.safetensors")

@@ -86,15 +86,6 @@ def test_a_mask_that_leaves_its_band_when_reduced_is_passed_over(folders):
     assert {pair.mask for pair in pairs if pair.band == "20-40"} == {"20-40/block.png"}
 
 
-def test_one_hole_per_image_takes_the_bands_in_turns(folders):
-    images, masks = folders
-    for number in range(5):
-        Image.new("RGB", (32, 32)).save(images / f"more{number}.png")
-    pairs = make_pairs(images, masks, sizes=[32], every_band=False)
-    assert len(pairs) == len({pair.image for pair in pairs}) == 9
-    assert set(Counter(pair.band for pair in pairs).values()) == {3}
-
-
 def test_native_sizes(folders):
     pairs = make_pairs(*folders, sizes=None)
     assert {pair.image: (pair.height, pair.width) for pair in pairs} == {
@@ -145,8 +136,6 @@ def test_a_hole_outside_its_band_is_refused_and_polarity_doubted(folders):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"bands": ["0-10"]}, "0-20, 20-40, 40-60; got '0-10'"),
-        ({"bands": []}, "got none"),
         ({"seed": -1}, "0 or above; got -1"),
         ({"invert": True}, "look inverted.*invert=False"),
     ],
@@ -181,36 +170,6 @@ def test_the_hash_changes_with_every_field(change):
 
 def test_the_hash_changes_with_order_and_length():
     assert len({pairs_hash(PAIRS), pairs_hash(PAIRS[::-1]), pairs_hash(PAIRS[:2])}) == 3
-
-
-def test_an_existing_list_is_replaced_only_when_asked(tmp_path):
-    path = tmp_path / "list.csv"
-    write_pairs(path, PAIRS)
-    with pytest.raises(InputError, match="exists"):
-        write_pairs(path, PAIRS[:1])
-    assert read_pairs(path) == PAIRS
-    write_pairs(path, PAIRS[:1], overwrite=True)
-    assert read_pairs(path) == PAIRS[:1]
-
-
-def test_a_failed_write_leaves_the_old_list_and_no_rests(tmp_path, monkeypatch):
-    path = tmp_path / "list.csv"
-    write_pairs(path, PAIRS)
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(InputError, match=r"can't write .*list.csv: No space left"):
-        write_pairs(path, PAIRS[:1], overwrite=True)
-    monkeypatch.undo()
-    assert read_pairs(path) == PAIRS
-    assert os.listdir(tmp_path) == ["list.csv"]
-
-
-def test_a_list_into_no_folder(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
-        write_pairs(tmp_path / "nowhere" / "list.csv", PAIRS)
 
 
 def test_a_list_made_by_hand_needs_no_hash(tmp_path):

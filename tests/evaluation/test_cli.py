@@ -160,12 +160,6 @@ def test_missing_folders_are_named(tiny, work, capsys):
     assert "give the folder" in capsys.readouterr().err
 
 
-def test_overwrite_replaces(tiny, work):
-    for _ in range(2):
-        arguments = ["mean", "--pairs", "list.csv", "--metrics", "l1", "--limit", "1", "-o", "out.json", "--overwrite"]
-        assert main(command(tiny, *arguments)) == 0
-
-
 def test_help_does_not_load_torch():
     code = (
         "import sys; from cicm.cli.evaluate import main\n"

@@ -123,14 +123,6 @@ def test_nothing_is_written_over(tmp_path):
     assert Evaluation.load(path).records[0].value == 1.0
 
 
-@pytest.mark.parametrize("name", ["scores.txt", "no/such/folder.json", "folder.json"])
-def test_bad_output_paths(tmp_path, name):
-    (tmp_path / "folder.json").mkdir()
-    with pytest.raises(InputError):
-        Evaluation((RECORD,)).save(tmp_path / name)
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder.json"]
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -23,10 +23,7 @@ class Method(abc.ABC):
     """Fills holes.
 
     Attributes:
-        name: short, the row of a table.
-        detail: settings in words, kept in the record.
         device: where `fill` wants its tensors.
-        seed: of the training, where there was one.
         raw: `fill` gives the method's own picture everywhere instead of the composite.
     """
 
@@ -37,11 +34,7 @@ class Method(abc.ABC):
     raw: bool = False
 
     def prepare(self, pairs: Sequence[Pair]) -> None:  # noqa: B027 (most methods have nothing to look for)
-        """Look for what would stop a long run, before it starts.
-
-        Raises:
-            InputError: as `FolderResults` for missing files.
-        """
+        """Look for what would stop a long run, before it starts."""
 
     @abc.abstractmethod
     def fill(self, corrupted: Tensor, hole: Tensor, pairs: Sequence[Pair]) -> Tensor:

@@ -37,7 +37,6 @@ class Device:
 
     Args:
         type: "cpu" or "cuda".
-        index: which of them.
     """
 
     type: str
@@ -92,7 +91,6 @@ class OnnxInpainter(PictureInpainter):
     """Fills holes in pictures of any size and kind, as `Inpainter` does, with onnxruntime and without torch.
 
     Args:
-        model: opened.
         settings: how pictures are cut and joined around the network.
         changes: single settings, as `FillSettings` tells; they change `settings`.
     """
@@ -111,11 +109,7 @@ class OnnxInpainter(PictureInpainter):
         settings: FillSettings | None = None,
         **changes: Unpack[FillChanges],
     ) -> OnnxInpainter:
-        """The model in an .onnx file; arguments as `OnnxModel` and the class have them.
-
-        Raises:
-            InputError: as these.
-        """
+        """The model in an .onnx file; arguments as `OnnxModel` and the class have them."""
         return cls(OnnxModel(path, device=device, threads=threads), settings, **changes)
 
     def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
@@ -147,7 +141,6 @@ def open_session(path: str | os.PathLike, device: str = "auto", threads: int | N
     """A file as onnxruntime has it; files beside it are not read.
 
     Args:
-        path: an .onnx file.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: of the network; None takes OMP_NUM_THREADS, as torch does, or onnxruntime's own choice.
 

@@ -204,9 +204,7 @@ class FolderPlan:
         todo: jobs to do, in the order of the photos. A limit may end the run before the last one.
         known: outcomes that are certain already: proven results, photos without a mask, unsupported formats, what is
             no photo.
-        unused: masks or rows that belong to no photo.
         with_mask: photos that have one, whatever the shard.
-        without_mask: photos that have none.
         damaged: lines of the journals that could not be read.
     """
 

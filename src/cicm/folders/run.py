@@ -37,7 +37,6 @@ class Filler:
 
     Args:
         task: what is asked for.
-        journal: open, of the run.
         ram: bytes that the pictures in work may take together.
         proven: asked before an existing result is refused, if several processes share the work.
     """
@@ -129,7 +128,6 @@ class FolderRun:
     Args:
         inpainter: fills; its settings and weights are part of the results' settings.
         task: what is asked for.
-        engine: how much happens at a time.
 
     Raises:
         InputError: what `FolderTask.plan` refuses; another run is writing to the same folder.

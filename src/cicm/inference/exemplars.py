@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.exemplar.album import Hit
 from cicm.exemplar.align import Copies, aligned_copies
 from cicm.exemplar.joining import join
 from cicm.exemplar.patches import available, fill_by_patches, unavailable_reason
@@ -17,7 +16,6 @@ from cicm.inference.canvas import Filling
 from cicm.inference.plan import Part
 from cicm.inference.settings import FillSettings
 from cicm.inference.tiles import cut
-from cicm.photos.photo import read_image
 from cicm.photos.pixels import Box
 
 LENDERS = 4
@@ -27,10 +25,21 @@ AROUND = 512
 """Known pixels around the holes, at least, in which other photos' places are recognised."""
 
 
-class Finder(Protocol):
-    """What an album can do; see `cicm.exemplar.album.Album`."""
+class Lender(Protocol):
+    """A photo that an album found."""
 
-    def find(self, picture: np.ndarray, hole: np.ndarray, *, count: int, without: Collection[str]) -> list[Hit]:
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    def read(self) -> np.ndarray:
+        """Its upright colours, (h, w, 3) uint8."""
+
+
+class Finder(Protocol):
+    """What an album can do; see `cicm.exemplar.album.Album` and `cicm.exemplar.handful.Handful`."""
+
+    def find(self, picture: np.ndarray, hole: np.ndarray, *, count: int, without: Collection[str]) -> Sequence[Lender]:
         """The photos most like the known part of a damaged one."""
 
 
@@ -52,8 +61,8 @@ def borrow(filling: Filling, album: Finder, without: Collection[str]) -> None:
     photos, names = [], []
     for hit in hits:
         try:
-            photos.append(read_image(hit.path))
-            names.append(hit.entry.path)
+            photos.append(hit.read())
+            names.append(hit.name)
         except InputError as error:
             filling.note(f"a photo of the album can't be used: {error}")
     copies = aligned_copies(colours, gone, photos, unwanted=colours)

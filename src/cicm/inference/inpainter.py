@@ -95,7 +95,7 @@ class Inpainter(PictureInpainter):
         Args:
             weights: a `.safetensors` file of cicm.
             device: as above.
-            album: a file of `cicm remember`, made with these weights; it takes the place of their memory.
+            album: a folder of photos, or a file of `cicm remember`; photos of the same place lend their pixels.
             settings, margin, max_side, strategy, tile, widest, feather, fill, seed: as above.
 
         Raises:
@@ -115,11 +115,12 @@ class Inpainter(PictureInpainter):
         )
         place = choose_device(device)  # before the file is read, so that a wrong name is told at once
         model: nn.Module = load_weights(default_weights() if weights is None else weights).model
+        made = cls(model, device=place, settings=settings)
         if album is not None:
-            from cicm.assembly.album import load_album, with_album
+            from cicm.exemplar.album import open_album
 
-            model = with_album(model, load_album(album))  # type: ignore[arg-type]
-        return cls(model, device=place, settings=settings)
+            made.album = open_album(album)
+        return made
 
     def __repr__(self) -> str:
         """Network, memories, device and settings, in one line."""
