@@ -22,7 +22,7 @@ from cicm.metrics.psnr import psnr
 from cicm.metrics.published import PUBLISHED
 from cicm.metrics.squeeze import SqueezeFeatures
 from cicm.metrics.ssim import ssim
-from cicm.metrics.state import PerImage
+from cicm.metrics.state import PerImage, PerImageValues
 
 AT_HAND = ["psnr", "ssim", "l1", "sqz-distance", "sqz-frechet", "sqz-kernel"]
 IDEAL = {"psnr": 100.0, "ssim": 1.0, "l1": 0.0, "sqz-distance": 0.0, "sqz-frechet": 0.0}
@@ -189,6 +189,19 @@ def test_only_like_is_merged_with_like(pictures: tuple[Tensor, Tensor]) -> None:
         create("ssim").merge(create("ssim", window="gaussian"))
     with pytest.raises(InputError, match="cannot merge scores"):
         Scores(["psnr"]).merge(Scores(["psnr", "l1"]))
+
+
+def test_kept_values_are_their_own() -> None:
+    first, second = PerImageValues(), PerImageValues()
+    with pytest.raises(InputError, match="at least one image"):
+        first.mean()
+    second.append(torch.ones(2))
+    first.merge(second)
+    second.append(torch.zeros(3))
+    assert first.values.tolist() == [1.0, 1.0], "what comes later does not reach a merged part"
+    with pytest.raises(InputError, match="finite"):
+        second.append(torch.tensor([1.0, float("nan")]))
+    assert len(second) == 5
 
 
 def test_scores_are_not_moved_by_autocast_or_gradients(pictures: tuple[Tensor, Tensor]) -> None:
