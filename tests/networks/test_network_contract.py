@@ -246,7 +246,7 @@ def test_bfloat16_costs_little_and_its_steps_stay_finite(name: str) -> None:
             assert torch.isfinite(parameter).all(), key
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", ["misf", "rfr", "unet"])
 def test_it_learns_two_pictures(name: str) -> None:
     """Far better, inside the hole, than the mean of what is known."""
     network = create(name, **{**SMALL[name][0], **({"recurrences": 2} if name == "rfr" else {})})
