@@ -71,7 +71,7 @@ def main() -> None:
     torch.set_num_threads(1)
     frames = [path for path in find_images(options.frames) if path.name.startswith(options.sequence)]
     elsewhere = find_images(options.other) if options.other else []
-    inpainter, features = Inpainter.from_pretrained(device="cpu"), load_squeeze_features()
+    inpainter, features = Inpainter.from_pretrained(device="cpu", fill="network"), load_squeeze_features()
     lines = [
         "| holes | frames | network: dB, sqz | with the album: dB | sqz, per cent | photos used | seconds |",
         "|" + "---|" * 7,
@@ -97,7 +97,7 @@ def main() -> None:
             others = [np.asarray(Image.open(path).convert("RGB")) for path in album]
             started = time.perf_counter()
             fill = network.astype(np.float32) / 255
-            copies = aligned_copies(broken.astype(np.float32) / 255, hole, others, fill=fill)
+            copies = aligned_copies(broken.astype(np.float32) / 255, hole, others)
             seconds = time.perf_counter() - started
             filled = np.rint(copies.over(fill) * 255).astype(np.uint8)
             with torch.inference_mode():

@@ -79,7 +79,7 @@ def object_hole(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def cases(images: Path, masks: Path, limit: int, cache: Path | None) -> Iterator[Case]:
-    inpainter = Inpainter.from_pretrained(device="cpu")
+    inpainter = Inpainter.from_pretrained(device="cpu", fill="network")
     for number, path in enumerate(photos(images, limit)):
         for band in BANDS:
             kept = cache / f"{band}-{path.stem}.npz" if cache else None

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +69,18 @@ def notices_kept() -> Iterator[list[str]]:
         yield told
     finally:
         _kept.reset(token)
+
+
+def loaded_late(package: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable, Callable]:
+    """`__getattr__` and `__dir__` of a package whose names, given by module, are loaded when they are asked for."""
+    places = {name: home for home, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{places[name]}"), name)
+
+    return get, lambda: sorted(places)
 
 
 def band_of(fraction: float) -> str | None:
@@ -132,11 +145,7 @@ class SizeRule:
         return tuple(-(-max(side, self.minimum) // m) * m for side in (height, width))  # type: ignore[return-value]
 
     def check(self, height: int, width: int) -> None:
-        """Refuse a size that breaks the rule and name the one that would do.
-
-        Raises:
-            InputError: with the size to pad to.
-        """
+        """Refuse a size that breaks the rule and name the one that would do."""
         if (fit := self.nearest(height, width)) != (height, width):
             raise InputError(
                 f"height and width must be multiples of {self.multiple_of} and at least {self.minimum}; "
@@ -159,9 +168,6 @@ def check_image(image: Tensor, name: str = "image") -> Tensor:
     """Refuse what is not (B, 3, H, W) floating point; gives the tensor back.
 
     Values are not looked at here: a network's prediction may leave [0, 1].
-
-    Raises:
-        InputError: another shape or an integer dtype.
     """
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise InputError(
@@ -172,11 +178,7 @@ def check_image(image: Tensor, name: str = "image") -> Tensor:
 
 
 def check_hole(hole: Tensor, image: Tensor | None = None) -> Tensor:
-    """Refuse what is not (B, 1, H, W) with values 0 or 1 and, if given, of the image's size; gives the tensor back.
-
-    Raises:
-        InputError: another shape, another value, or a size that is not the image's.
-    """
+    """Refuse what is not (B, 1, H, W) with values 0 or 1 and, if given, of the image's size; gives the tensor back."""
     if hole.ndim != 4 or hole.shape[1] != 1:
         raise InputError(
             f"hole must be (B, 1, H, W) with values 0 or 1 (1 = missing); got {describe(hole)}. "

@@ -126,7 +126,6 @@ def check_output(
     """Refuse an output that could not or should not be written, before any work is done for it.
 
     Args:
-        path: the file to write.
         endings: those that are allowed, such as ".json"; any if empty.
         inputs: files that were read; the output must be none of them, whatever `overwrite` says.
         overwrite: an existing file may be replaced.
@@ -177,7 +176,6 @@ def check_readable(path: str | os.PathLike, what: str) -> Path:
     """Refuse what is no file with something in it; gives it back as a Path.
 
     Args:
-        path: the file.
         what: names it in messages, such as "photo".
 
     Raises:
@@ -265,7 +263,6 @@ def walk(
     folder with a wanted name, such as `a.png`, is a problem if it holds no wanted file.
 
     Args:
-        root: the folder.
         wanted: whether a file's name is of interest; only the name is looked at, nothing is opened.
         what: names the files in messages.
         inside: the folder that links may lead to files of, if it is another than `root`, such as one above it.

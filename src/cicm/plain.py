@@ -193,7 +193,6 @@ def read_toml(path: str | os.PathLike, what: str, most_bytes: int = 1 << 20) -> 
     """A TOML file.
 
     Args:
-        path: the file.
         what: names it in messages, such as "recipe".
         most_bytes: a larger file is refused before it is read.
 
@@ -226,7 +225,6 @@ def read_json(path: str | os.PathLike, what: str, most_bytes: int = 1 << 24) -> 
     """A JSON file.
 
     Args:
-        path: the file.
         what: names it in messages, such as "file of records".
         most_bytes: a larger file is refused before it is read.
 
@@ -240,7 +238,6 @@ def parse_json(data: bytes | str, what: str) -> Any:
     """Strict JSON, from a file or from a header inside one.
 
     Args:
-        data: the text.
         what: begins the message, such as "the header of a.safetensors".
 
     Raises:

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TextIO
 
-_PLAIN_EVERY_SECONDS = 20.0
-"""Where there is no terminal a plain line is printed that often."""
+_PLAIN_EVERY_SECONDS = 20.0  # where there is no terminal a plain line is printed that often
 
 
 class Progress:

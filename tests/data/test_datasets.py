@@ -335,13 +335,15 @@ def test_pairs_give_the_middle_of_the_photo_and_the_hole_of_the_list(tmp_path):
         assert window_of(sample["image"], photos[pair.image]) == (top, left, False)
         assert band_of(hole_fraction(sample["hole"])) == pair.band
         assert sample["pair"] == pair
-    assert paired.groups() == {(64, 64): [0, 1, 2], (32, 32): [3, 4, 5]}
 
 
 def test_a_size_of_ones_own(tmp_path):
     Image.fromarray(noise(60, 60)).save(tmp_path / "a.png")
-    pairs = [pair._replace(mask=pair.mask.rpartition(":")[0]) for pair in make_pairs(tmp_path, None, sizes=[32])]
-    paired = PairedPhotos(pairs, tmp_path, size=(20, 30))
+    pairs = [
+        pair._replace(mask=pair.mask.rpartition(":")[0], height=20, width=30)
+        for pair in make_pairs(tmp_path, sizes=[32])
+    ]
+    paired = PairedPhotos(pairs, tmp_path)
     assert paired[0]["image"].shape == (3, 20, 30)
     assert paired[0]["hole"].shape == (1, 20, 30)
     assert [band_of(hole_fraction(paired[index]["hole"])) for index in range(3)] == list(BANDS)
@@ -360,7 +362,8 @@ def test_reducing_shows_the_whole_shorter_side(tmp_path):
 
 def test_photos_are_never_enlarged_to_score_them(tmp_path):
     Image.fromarray(noise(40, 33)).save(tmp_path / "a.png")
-    paired = PairedPhotos(make_pairs(tmp_path, None, sizes=[32]), tmp_path, size=40)
+    pairs = [pair._replace(height=40, width=40) for pair in make_pairs(tmp_path, sizes=[32])]
+    paired = PairedPhotos(pairs, tmp_path)
     with pytest.raises(InputError, match=r"a.png has 40x33 pixels, fewer than the 40x40"):
         paired[0]
 

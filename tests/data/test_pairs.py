@@ -86,15 +86,6 @@ def test_a_mask_that_leaves_its_band_when_reduced_is_passed_over(folders):
     assert {pair.mask for pair in pairs if pair.band == "20-40"} == {"20-40/block.png"}
 
 
-def test_one_hole_per_image_takes_the_bands_in_turns(folders):
-    images, masks = folders
-    for number in range(5):
-        Image.new("RGB", (32, 32)).save(images / f"more{number}.png")
-    pairs = make_pairs(images, masks, sizes=[32], every_band=False)
-    assert len(pairs) == len({pair.image for pair in pairs}) == 9
-    assert set(Counter(pair.band for pair in pairs).values()) == {3}
-
-
 def test_native_sizes(folders):
     pairs = make_pairs(*folders, sizes=None)
     assert {pair.image: (pair.height, pair.width) for pair in pairs} == {
@@ -145,8 +136,6 @@ def test_a_hole_outside_its_band_is_refused_and_polarity_doubted(folders):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"bands": ["0-10"]}, "0-20, 20-40, 40-60; got '0-10'"),
-        ({"bands": []}, "got none"),
         ({"seed": -1}, "0 or above; got -1"),
         ({"invert": True}, "look inverted.*invert=False"),
     ],

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from cicm.assembly import MemoryInpainter, ModelConfig, build, load_weights, save_weights
-from cicm.assembly.album import load_album
 from cicm.assembly.checkpoint import read_checkpoint
 from cicm.assembly.conversion import convert
 from cicm.assembly.restoring import restore
@@ -22,6 +21,7 @@ from cicm.data.pair_lists import Pair, read_pairs, write_pairs
 from cicm.evaluation.plan import make_plan
 from cicm.evaluation.records import Evaluation
 from cicm.evaluation.scoring import evaluate
+from cicm.exemplar.album import load_album
 from cicm.photos.photo import open_photo, read_image, save_photo
 
 PAIRS = [Pair("a.png", "generated:1", "0-20", 32, 32)]
@@ -131,7 +131,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
 
     told = {
         load_weights: r"is a pickle.*run code.*cicm convert",
-        load_album: r"is a pickle",
+        load_album: r"is no album, or is damaged",
         read_checkpoint: r"was not opened|no checkpoint of torch",
     }
     path = tmp_path / "a.safetensors"

@@ -91,28 +91,16 @@ def test_singular_covariances_stay_real() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [3, 17, 20]])
-def test_batches_and_parts_add_up(sizes: list[int]) -> None:
+def test_batches_add_up(sizes: list[int]) -> None:
     rows = features(40, 6, 8, offset=1e4)  # large against their spread: sums of squares would lose eight digits
-    streamed, merged = FrechetStatistics(6), FrechetStatistics(6)
-    for part in rows.split(sizes):
-        streamed.update(part)
-        merged.merge(statistics(part))
+    made = FrechetStatistics(6)
+    for part in (rows[:0], *rows.split(sizes)):
+        made.update(part)
     expected = torch.from_numpy(np.cov(rows.numpy(), rowvar=False))
-    for made in (streamed, merged):
-        assert made.num_images == 40
-        # 1e-9: features of 1e4 carry an error of 1e-12, squared sums of a spread of 10 amplify it a little
-        torch.testing.assert_close(made.mean, rows.mean(0), rtol=1e-12, atol=0)
-        torch.testing.assert_close(made.covariance(), expected, rtol=1e-9, atol=1e-9)
-
-
-def test_merging_an_empty_part_changes_nothing() -> None:
-    made = statistics(features(10, 3, 1))
-    before = made.covariance().clone()
-    made.merge(FrechetStatistics(3))
-    assert torch.equal(made.covariance(), before)
-    empty = FrechetStatistics(3)
-    empty.merge(made)
-    torch.testing.assert_close(empty.covariance(), before, rtol=1e-15, atol=0)
+    assert made.num_images == 40
+    # 1e-9: features of 1e4 carry an error of 1e-12, squared sums of a spread of 10 amplify it a little
+    torch.testing.assert_close(made.mean, rows.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(made.covariance(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_bad_features_are_refused_and_leave_no_trace() -> None:
@@ -122,8 +110,6 @@ def test_bad_features_are_refused_and_leave_no_trace() -> None:
         made.update(torch.full((2, 3), float("nan")))
     with pytest.raises(InputError, match=r"\(B, 3\)"):
         made.update(torch.zeros(2, 4))
-    with pytest.raises(InputError, match="merge"):
-        made.merge(FrechetStatistics(4))
     assert made.num_images == 10
     assert torch.equal(made.scatter, before)
     with pytest.raises(InputError, match="at least 2 images"):

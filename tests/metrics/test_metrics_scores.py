@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from test_metrics_networks import randomised
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.metrics import METRICS, MissingWeights, Scores, create, frechet, inception, to_8bit, update_all
+from cicm.metrics import METRICS, MissingWeights, create, frechet, inception, to_8bit, update_all
 from cicm.metrics.frechet import FrechetBetweenSets
 from cicm.metrics.inception import FidInception
 from cicm.metrics.l1 import l1
@@ -22,7 +21,7 @@ from cicm.metrics.psnr import psnr
 from cicm.metrics.published import PUBLISHED
 from cicm.metrics.squeeze import SqueezeFeatures
 from cicm.metrics.ssim import ssim
-from cicm.metrics.state import PerImage, PerImageValues
+from cicm.metrics.state import PerImage
 
 AT_HAND = ["psnr", "ssim", "l1", "sqz-distance", "sqz-frechet", "sqz-kernel"]
 IDEAL = {"psnr": 100.0, "ssim": 1.0, "l1": 0.0, "sqz-distance": 0.0, "sqz-frechet": 0.0}
@@ -86,8 +85,6 @@ def test_unknown_names_and_options_name_the_known_ones() -> None:
     for name in ("psnr", "ssim", "l1"):
         with pytest.raises(InputError, match="unknown color 'gray'; known are rgb, mean, grey"):
             create(name, color="gray")
-    with pytest.raises(InputError, match="not asked for: ssim"):
-        Scores(["psnr"], {"ssim": {"window": "gaussian"}})
 
 
 @pytest.mark.parametrize(("name", "score"), [("psnr", psnr), ("ssim", ssim), ("l1", l1)])
@@ -103,18 +100,15 @@ def test_running_metric_scores_what_a_file_would_hold(name: str, score, pictures
 
 
 @pytest.mark.parametrize("name", AT_HAND)
-def test_batches_and_parts_add_up(name: str, pictures: tuple[Tensor, Tensor]) -> None:
+def test_batches_add_up(name: str, pictures: tuple[Tensor, Tensor]) -> None:
     composite, image = pictures
-    whole, single, first, second = (create(name) for _ in range(4))
+    whole, single = create(name), create(name)
     together = whole.update(composite, image)
     one_by_one = [single.update(composite[i : i + 1], image[i : i + 1]) for i in range(4)]
-    first.update(composite[:3], image[:3])
-    second.update(composite[3:], image[3:])
-    first.merge(pickle.loads(pickle.dumps(second)))  # as it would come from another process
-    assert (whole.num_images, single.num_images, first.num_images, second.num_images) == (4, 4, 4, 1)
-    values = [quiet(m) if name == "sqz-frechet" else m.compute() for m in (whole, single, first)]
+    assert whole.num_images == single.num_images == 4
+    values = [quiet(m) if name == "sqz-frechet" else m.compute() for m in (whole, single)]
     # 1e-4: float32 convolutions of another batch size; the Frechet distance takes roots of small differences
-    assert values == pytest.approx([values[0]] * 3, rel=1e-4)
+    assert values == pytest.approx([values[0]] * 2, rel=1e-4)
     if METRICS[name].per_image:
         assert together is not None
         assert torch.cat([value for value in one_by_one if value is not None]).tolist() == pytest.approx(
@@ -182,57 +176,13 @@ def test_broken_images_are_refused_and_leave_no_trace(name: str, pictures: tuple
     assert metric.num_images == 4
 
 
-def test_only_like_is_merged_with_like(pictures: tuple[Tensor, Tensor]) -> None:
-    with pytest.raises(InputError, match="same metric with the same protocol"):
-        create("psnr").merge(create("l1"))
-    with pytest.raises(InputError, match="same protocol"):
-        create("ssim").merge(create("ssim", window="gaussian"))
-    with pytest.raises(InputError, match="cannot merge scores"):
-        Scores(["psnr"]).merge(Scores(["psnr", "l1"]))
-
-
-def test_kept_values_are_their_own() -> None:
-    first, second = PerImageValues(), PerImageValues()
-    with pytest.raises(InputError, match="at least one image"):
-        first.mean()
-    second.append(torch.ones(2))
-    first.merge(second)
-    second.append(torch.zeros(3))
-    assert first.values.tolist() == [1.0, 1.0], "what comes later does not reach a merged part"
-    with pytest.raises(InputError, match="finite"):
-        second.append(torch.tensor([1.0, float("nan")]))
-    assert len(second) == 5
-
-
 def test_scores_are_not_moved_by_autocast_or_gradients(pictures: tuple[Tensor, Tensor]) -> None:
     composite, image = pictures
-    plain = Scores(["psnr", "ssim", "sqz-distance"]).update(composite, image)
+    names = ["psnr", "ssim", "sqz-distance"]
+    plain = update_all({name: create(name) for name in names}, composite, image)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = Scores(["psnr", "ssim", "sqz-distance"]).update(composite.clone().requires_grad_(), image)
-    assert mixed == plain
-
-
-def test_several_at_once(nowhere: Path, pictures: tuple[Tensor, Tensor]) -> None:
-    composite, image = pictures
-    names = ["l1", "psnr", "fid", "lpips-vgg", "sqz-distance", "l1"]
-    scores, other = Scores(names), Scores(names)
-    assert list(scores.running) == ["l1", "psnr", "sqz-distance"]
-    assert set(scores.unavailable) == {"fid", "lpips-vgg"}
-    assert "vgg16-397923af.pth" in scores.unavailable["lpips-vgg"]
-    values = scores.update(composite[:1], image[:1])
-    assert {name: len(value) for name, value in values.items()} == {"l1": 1, "psnr": 1, "sqz-distance": 1}
-    other.update(composite[1:], image[1:])
-    scores.merge(other)
-    alone = create("psnr")
-    alone.update(composite, image)
-    # 1e-12: sums of float64 in another order
-    assert scores.compute()["psnr"] == pytest.approx(alone.compute(), abs=1e-12)
-    assert scores.protocol()["psnr"]["rounded_to_8_bit"] is True
-    broken = composite.clone()
-    broken[0, 0, 0, 0] = float("nan")
-    with pytest.raises(InputError):
-        scores.update(broken, image)
-    assert {metric.num_images for metric in scores.running.values()} == {4}
+        mixed = update_all({name: create(name) for name in names}, composite.clone().requires_grad_(), image)
+    assert all(torch.equal(mixed[name], plain[name]) for name in names)
 
 
 def test_protocols_say_what_was_chosen() -> None:
@@ -252,8 +202,6 @@ def test_settings_that_are_not_ours_stand_in_the_protocol() -> None:
     assert "floor" not in cut.protocol
     assert create("l1", rounding="none").protocol["rounded_to_8_bit"] is False
     assert create("ssim", border="zeros").protocol["border"] == "zeros"
-    with pytest.raises(InputError, match="same protocol"):
-        create("psnr").merge(create("psnr", rounding="down"))
 
 
 def test_metrics_on_one_network_share_one_pass(

@@ -246,8 +246,8 @@ def test_bfloat16_costs_little_and_its_steps_stay_finite(name: str) -> None:
             assert torch.isfinite(parameter).all(), key
 
 
-@pytest.mark.parametrize("name", ["misf", "rfr", "unet"])
-def test_it_learns_two_pictures(name: str) -> None:
+@pytest.mark.parametrize(("name", "left"), [("misf", 0.4), ("rfr", 0.15), ("unet", 0.25)])
+def test_it_learns_two_pictures(name: str, left: float) -> None:
     """Far better, inside the hole, than the mean of what is known."""
     network = create(name, **{**SMALL[name][0], **({"recurrences": 2} if name == "rfr" else {})})
     y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij")
@@ -262,7 +262,7 @@ def test_it_learns_two_pictures(name: str) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.4 * losses[0]
+    assert losses[-1] < left * losses[0]
     with torch.no_grad():
         found = network(image * (1 - hole), hole).image
     inside = hole.expand_as(image) > 0

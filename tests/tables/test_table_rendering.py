@@ -17,7 +17,7 @@ from cicm.evaluation.records import Evaluation, ImageScores, Record
 from cicm.tables import Series, Table
 from cicm.tables.figures import curves, save_curves
 from cicm.tables.page import page
-from cicm.tables.rendering import COLUMNS, FORMATS, grid, latex, markdown, to_csv, to_html
+from cicm.tables.rendering import FORMATS, grid, latex, markdown, to_csv, to_html
 
 BANDS = {"0-20": "few", "20-40": "some", "40-60": "most"}
 
@@ -157,7 +157,7 @@ def test_latex_is_a_table_of_as_many_columns_everywhere(made: Series) -> None:
 
 def test_csv_has_everything_in_columns_and_the_printed_digits(made: Series) -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(page(made)))))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0])[:8] == ["table", "part", "row", "metric", "better", "band", "paper", "paper_difference"]
     assert len(rows) == 2 * 3 * 3
     (found,) = [r for r in rows if (r["row"], r["metric"], r["band"]) == ("w/ memory", "psnr", "40-60")]
     assert (found["paper"], found["paper_difference"], found["better"]) == ("6.00", "+0.70", "higher")

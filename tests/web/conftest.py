@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,12 @@ class Served:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def inpaint(self, image: bytes, mask: bytes | None = None, **fields: str) -> Any:
-        parts = {"image": ("photo", image)} | ({"mask": ("mask", mask)} if mask is not None else {})
+    def inpaint(
+        self, image: bytes, mask: bytes | None = None, *, album: Sequence[tuple[str, bytes]] = (), **fields: str
+    ) -> Any:
+        parts = [("image", ("photo", image)), *[("album", one) for one in album]]
+        if mask is not None:
+            parts.append(("mask", ("mask", mask)))
         return self.client.post("/api/v1/inpaint", files=parts, data=fields)
 
 

@@ -9,13 +9,18 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cicm.exemplar.album import make_album
+from cicm.inference import Inpainter
+from cicm.inference.settings import FILLS
 from cicm.photos.marking import grown
-from cicm.photos.photo import open_photo, save_photo
+from cicm.photos.photo import decode_photo, encode_photo, open_photo, save_photo
+from cicm.web.limits import Limits
 
 from .conftest import Served, mask, photo
 
@@ -188,6 +193,9 @@ FIELDS = {
     "grow in words": ({"grow": "a lot"}, True, "whole number"),
     "grow in other digits": ({"grow": "٣"}, True, "whole number"),
     "invert": ({"invert": "maybe"}, True, "true or false"),
+    "fill": ({"fill": "magic"}, True, "'fill' is one of both, network, exemplar"),
+    "seed": ({"seed": "-1"}, True, "0 to 2147483647"),
+    "seed beyond": ({"seed": "2147483648"}, True, "0 to 2147483647"),
     "format": ({"format": "exe"}, True, "'format' is one of jpg"),
     "not json": ({"boxes": "[["}, False, "not JSON"),
     "deep json": ({"boxes": "[" * 100_000}, False, "not JSON"),
@@ -253,6 +261,9 @@ def test_health_and_info(serve: Serve) -> None:
     info = client.get("/api/v1/info").json()
     assert info["model"]["name"] == "tiny"
     assert info["limits"]["max_pixels"] == 12345
+    assert info["fills"] == ["both", "network", "exemplar"]
+    assert info["album"] is True
+    assert {"jpg", "avif", "heic"} <= set(info["answers"])
     assert info["formats"] == ["jpeg", "png", "webp", "tiff", "bmp", "gif", "avif", "heif"]
 
 
@@ -261,13 +272,130 @@ def test_the_description_is_openapi_and_its_page_asks_nobody(serve: Serve) -> No
     schema = client.get("/openapi.json").json()
     assert schema["openapi"].startswith("3.")
     parts = schema["paths"]["/api/v1/inpaint"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert set(parts["properties"]) == {"image", "mask", "boxes", "invert", "grow", "format"}
+    assert set(parts["properties"]) == {
+        *("image", "mask", "boxes", "invert", "grow", "format", "fill", "seed", "album")
+    }
+    assert parts["properties"]["album"]["maxItems"] == Limits().max_album
+    assert {"avif", "heic"} <= set(parts["properties"]["format"]["enum"])
+    assert "100 million pixels" in parts["properties"]["album"]["description"]
     assert schema["paths"]["/api/v1/health"]["get"]["security"] == []
     page = client.get("/docs").text
     assert "/api/v1/inpaint" in page
     assert "Authorization: Bearer" in page
     for source in page.replace("'", "").split(" href=")[1:] + page.split(" src=")[1:]:
         assert source.startswith("/"), source[:60]
+
+
+# Real pixels, and other photos ----------------------------------------------------------------------------------------
+
+SPOT = (150, 100, 190, 140)
+
+
+def scene() -> np.ndarray:
+    """(240, 320, 3): much to recognise."""
+    rng = np.random.default_rng(5)
+    coarse, fine = rng.integers(0, 256, (15, 20, 3)), rng.integers(0, 256, (60, 80, 3))
+    sizes = [np.asarray(Image.fromarray(one.astype(np.uint8)).resize((320, 240), 3), float) for one in (coarse, fine)]
+    return (0.6 * sizes[0] + 0.4 * sizes[1]).astype(np.uint8)
+
+
+def damaged() -> np.ndarray:
+    values = scene()
+    left, top, right, bottom = SPOT
+    values[top:bottom, left:right] = (230, 20, 200)
+    return values
+
+
+def png(values: np.ndarray, format_: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, format_, **({"quality": 95} if format_ == "JPEG" else {}))
+    return stream.getvalue()
+
+
+def error_in_spot(data: bytes) -> float:
+    left, top, right, bottom = SPOT
+    here = np.s_[top:bottom, left:right]
+    return float(np.abs(pixels(data)[here].astype(float) - scene()[here]).mean())
+
+
+OTHER = png(np.roll((scene() * 0.9).astype(np.uint8), (7, 12), (0, 1)))
+"""The same scene, moved and darker."""
+
+
+def test_the_ways_of_filling_and_seeds(serve: Serve) -> None:
+    server, data, hole = serve(), png(damaged()), mask(320, 240, SPOT)
+    answers = {(fill, seed): server.inpaint(data, hole, fill=fill, seed=str(seed)) for fill in FILLS for seed in (0, 7)}
+    for (fill, seed), answer in answers.items():
+        assert answer.status_code == 200, answer.text
+        assert (answer.headers["cicm-fill"], answer.headers["cicm-seed"]) == (fill, str(seed))
+        assert "cicm-lenders" not in answer.headers
+    contents = {key: answer.content for key, answer in answers.items()}
+    assert contents["network", 0] == contents["network", 7]
+    assert len(set(contents.values())) == 5
+    assert server.inpaint(data, hole).content == contents["both", 0]
+    opened = decode_photo(data)
+    for fill in FILLS:
+        alone = Inpainter(server.shop.inpainter.model, device="cpu", fill=fill, seed=7)
+        filled, _ = alone.fill_photo(opened, pixels(hole) > 0)
+        assert encode_photo(filled)[0] == contents[fill, 7]
+
+
+def test_an_album_gives_the_true_pixels_and_is_named(serve: Serve) -> None:
+    server, data, hole = serve(), png(damaged()), mask(320, 240, SPOT)
+    alone = server.inpaint(data, hole)
+    answer = server.inpaint(data, hole, album=[("C:\\photos\\Strand é, 2.jpg", OTHER), ("cat.png", photo(200, 150))])
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["cicm-lenders"] == quote("Strand é, 2.jpg", safe="")
+    assert error_in_spot(answer.content) < 0.3 * error_in_spot(alone.content)
+    # It is forgotten with the answer, and the photo itself lends nothing.
+    assert server.inpaint(data, hole).content == alone.content
+    own = server.inpaint(data, hole, album=[("same.png", data)])
+    assert own.content == alone.content
+    assert "not copied from same.png: it is the photo itself" in own.headers["cicm-notes"]
+    unlike = server.inpaint(data, hole, album=[("cat.png", photo(200, 150))])
+    assert unlike.content == alone.content
+    assert "cicm-lenders" not in unlike.headers
+
+
+def test_an_album_of_files_gives_the_same(serve: Serve, tmp_path: Path) -> None:
+    server, data = serve(), png(damaged())
+    (tmp_path / "other.png").write_bytes(OTHER)
+    with_files = Inpainter(server.shop.inpainter.model, device="cpu")
+    with_files.album = make_album(tmp_path)
+    filled, report = with_files.fill_photo(decode_photo(data), pixels(mask(320, 240, SPOT)) > 0)
+    assert report.lenders == ("other.png",)
+    answer = server.inpaint(data, mask(320, 240, SPOT), album=[("other.png", OTHER)])
+    assert answer.content == encode_photo(filled)[0]
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_photos_in_an_album(serve: Serve, name: str) -> None:
+    data, status, words = BAD_FILES[name]
+    server = serve()
+    answer = server.inpaint(photo(), mask(), album=[("good.png", photo(seed=1)), ("bad.jpg", data)])
+    reason = told(answer, status, words if data else "is empty")
+    assert "bad.jpg" in reason
+    assert server.inpaint(photo(), mask()).status_code == 200
+
+
+def test_too_many_album_photos(serve: Serve) -> None:
+    server = serve(max_album=3, max_album_pixels=6000)
+    some = [(f"{seed}.png", photo(seed=seed)) for seed in range(1, 5)]
+    assert server.inpaint(photo(), mask(), album=some[:2]).status_code == 200
+    told(server.inpaint(photo(), mask(), album=some[:3]), 413, "0.006 million pixels together")
+    told(server.inpaint(photo(), mask(), album=some), 413, "at most 3 photos")
+    told(server.inpaint(photo(), mask(), album=some * 250), 413, "at most 3 photos")
+    told(server.client.post("/api/v1/preview", files={"album": ("a", photo())}), 422, "Unknown part 'album'")
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    empty = b'--b\r\nContent-Disposition: form-data; name="album"; filename=""\r\n\r\n\r\n'
+    told(server.client.post("/api/v1/inpaint", content=empty * 1000 + b"--b--\r\n", headers=kind), 413, "at most 3")
+
+
+def test_a_format_that_phones_write(serve: Serve) -> None:
+    answer = serve().inpaint(photo(), mask(), format="heic")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/heif"
+    assert answer.headers["content-disposition"].endswith('"repaired.heic"')
 
 
 # Nothing touches the disk ---------------------------------------------------------------------------------------------
@@ -287,12 +415,16 @@ def watch(event: str, args: tuple[Any, ...]) -> None:
 def test_a_request_writes_no_file(serve: Serve) -> None:
     global WRITTEN
     server = serve()
-    server.inpaint(photo(), mask())  # whatever loads at the first time
+    server.inpaint(photo(), mask(), album=[("a", photo(seed=1))])  # whatever loads at the first time
     sys.addaudithook(watch)
     WRITTEN = []
     try:
         data = photo(1200, 900, "TIFF")  # 3 MB: more than what frameworks keep in memory by themselves
-        parts = {"image": ("../../etc/passwd", data), "mask": ("/etc/x\0y", mask(1200, 900))}
+        parts = [
+            ("image", ("../../etc/passwd", data)),
+            ("mask", ("/etc/x\0y", mask(1200, 900))),
+            *[("album", (f"../{seed}", photo(1200, 900, "TIFF", seed=seed))) for seed in (1, 2)],
+        ]
         assert server.client.post("/api/v1/inpaint", files=parts).status_code == 200
         assert WRITTEN == []
         with (Path(__file__).parent / "conftest.py").open("r+"):  # the watch is awake

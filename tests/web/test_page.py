@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from .conftest import Served, chromium, mask, photo
+from .test_api import OTHER, SPOT, damaged, error_in_spot, png
 
 DESK, PHONE = (1280, 800), (390, 780)
 
@@ -298,6 +299,111 @@ def test_towards_after_the_slider_shows_more_after_and_a_held_button_shows_befor
     assert middle() == before
     ActionChains(person.browser).key_up(Keys.SPACE).perform()
     assert middle() == after
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_ways_answers_and_other_photos(meet: Meet, size: tuple[int, int]) -> None:
+    person = meet(size)
+
+    def fill(way: str) -> None:
+        person.js(f"document.querySelector('[name=fill][value={way}]').click()")
+
+    def again(button: str = "another") -> str:
+        """What is told when the next answer is there."""
+        before = person.get("answer-told").text
+        person.press(button)
+        person.until(lambda: (person.state == "compare" and person.get("answer-told").text != before) or person.alert)
+        assert person.alert == ""
+        return person.told
+
+    def add(*files: tuple[str, bytes]) -> None:
+        for name, data in files:
+            (person.folder / name).write_bytes(data)
+        person.get("album-file").send_keys("\n".join(str(person.folder / name) for name, _ in files))
+        person.until(lambda: person.js("return !document.body.classList.contains('opening')"))
+
+    person.open(png(damaged()), "beach.png")
+    mask_file = person.folder / "mask.png"
+    mask_file.write_bytes(mask(320, 240, SPOT))
+    person.get("mask-file").send_keys(str(mask_file))
+    person.until(lambda: person.share > 0)
+
+    # Each way of filling; another answer; the earlier ones can be gone back to.
+    person.repair()
+    assert person.told.endswith("with real pixels of this photo, joined smoothly")
+    assert person.get("answer-told").text == "1 of 1"
+    first = person.download("save")
+    again()
+    assert person.get("answer-told").text == "2 of 2"
+    second = person.download("save")
+    assert second != first
+    person.press("earlier")
+    assert person.get("answer-told").text == "1 of 2"
+    assert person.download("save") == first
+    fill("network")
+    assert person.get("another").text == "Repair again"
+    assert again().endswith("s, smoothly")
+    assert not person.get("another").is_enabled()  # it has one answer
+    person.press("earlier")
+    assert person.js("return document.querySelector('[name=fill]:checked').value") == "both"
+
+    # Other photos: what can't be used is told when it is added; the true pixels come from the one that shows them.
+    add(("beach2.png", OTHER), ("cat.jpg", photo(200, 150, "JPEG")), ("scan.tif", photo(90, 60, "TIFF")))
+    assert person.alert == ""
+    assert person.get("album-count").text == "3"
+    add(("letter.png", b"no photo at all" * 9))
+    person.until(lambda: "Expected a picture" in person.alert)
+    person.js("document.querySelector('#alert button').click()")
+    assert person.get("another").text == "Repair again"
+    assert again().endswith("with pixels of beach2.png")
+    assert error_in_spot(person.download("save")) < 0.3 * error_in_spot(first)
+    person.js("document.getElementById('album').open = true")
+    for name in ("beach2.png", "scan.tif"):
+        person.browser.find_element("css selector", f"[aria-label='Remove {name}']").click()
+    assert person.get("album-count").text == "1"
+    assert again().endswith("; the other photo does not show this spot")
+    person.js("document.getElementById('album').open = true")
+    person.press("album-clear")
+    assert not person.get("album-count").is_displayed()
+
+    # One answer is kept when one goes on, and undone as any repair.
+    person.press("go-on")
+    person.until(lambda: person.state == "paint")
+    person.press("undo")
+    person.until(lambda: person.share > 0)
+
+
+@pytest.mark.slow
+def test_more_other_photos_than_the_server_takes_and_a_drop(meet: Meet) -> None:
+    person = meet(max_album=2, max_album_pixels=100_000)
+    person.open(png(damaged()), "beach.png")
+    drop = """
+        const [count, done] = arguments, carried = new DataTransfer();
+        const canvas = new OffscreenCanvas(200, 150);
+        canvas.getContext("2d").fillRect(9, 9, 50, 50);
+        canvas.convertToBlob().then((blob) => {
+          for (let k = 0; k < count; k++) carried.items.add(new File([blob], `dropped${k}.png`, { type: "image/png" }));
+          for (const kind of ["dragenter", "dragover", "drop"]) {
+            const how = { dataTransfer: carried, bubbles: true, cancelable: true };
+            document.body.dispatchEvent(new DragEvent(kind, how));
+          }
+          done();
+        });
+    """
+    person.browser.set_script_timeout(20)
+    person.browser.execute_async_script(drop, 3)
+    person.until(lambda: person.alert)
+    assert "dropped2.png was not added: this server takes up to 2 other photos" in person.alert
+    assert person.get("name").text == "beach.png"
+    assert person.get("album-count").text == "2"
+    assert person.get("album-list").is_displayed()
+    person.js("document.querySelector('#alert button').click()")
+    person.press("album-clear")
+    (person.folder / "wide.png").write_bytes(photo(640, 480))
+    person.get("album-file").send_keys(str(person.folder / "wide.png"))
+    person.until(lambda: "megapixels" in person.alert)
+    person.browser.execute_async_script(drop, 1)  # one alone, not on the place for other photos, is opened
+    person.until(lambda: person.get("name").text == "dropped0.png")
 
 
 @pytest.mark.slow

@@ -3,14 +3,3 @@
 from cicm.assembly.inpainter import Inpainting, MemoryInpainter
 from cicm.assembly.model import ModelConfig, build
 from cicm.assembly.weights import LoadedModel, default_weights, load_weights, save_weights
-
-__all__ = [
-    "Inpainting",
-    "LoadedModel",
-    "MemoryInpainter",
-    "ModelConfig",
-    "build",
-    "default_weights",
-    "load_weights",
-    "save_weights",
-]

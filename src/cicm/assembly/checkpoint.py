@@ -35,9 +35,6 @@ class Checkpoint:
     """A published file that was read.
 
     Args:
-        path: where it was.
-        state: its tensors, by the original's names.
-        sha256: of the file.
         iteration: of the training that made it; None where the file does not say.
         notes: what was unwrapped or taken off, for people.
     """

@@ -38,10 +38,7 @@ class Conversion:
     """What was written, and what is worth knowing about it.
 
     Args:
-        paths: the files.
         config: the model, as the file of ours describes it.
-        notes: one sentence each, for people.
-        card: of the file of ours.
     """
 
     paths: tuple[Path, ...]
@@ -64,7 +61,6 @@ def convert(
     Args:
         network: the name that it is registered under here.
         files: one for each part of the original, in any order; one in all for most networks.
-        output: ends in .safetensors.
         parts: part -> file, for files whose part shall not be found out from their names.
         options: of the network, where the shapes do not tell them.
         overwrite: replace `output` if it is there.

@@ -19,7 +19,6 @@ class Inpainting(NamedTuple):
     """What a forward gives back.
 
     Args:
-        prediction: the network's raw output.
         composite: (B, 3, H, W), equal to the corrupted image outside the hole bit for bit; not clamped inside.
         reads: for each site what each visit read, in order.
         missing: for each site the hole as it still was at each visit; smaller and smaller in a recurrent network.

@@ -18,8 +18,6 @@ class ModelConfig:
     """Which network, with which options, and which memory at which site.
 
     Args:
-        network: a registered name.
-        options: the network's keyword arguments.
         memories: site name -> configuration; empty for the network alone.
 
     Example:

@@ -33,10 +33,8 @@ def restore(
     """Write a weights file of ours as the original's code loads it.
 
     Args:
-        network: what the file holds, as a check.
         weights: a .safetensors file of ours; memories are left out, which the notes say.
         output: a .pth file; a folder where the original is published in parts.
-        overwrite: replace files that are there.
 
     Raises:
         InputError: not such a file, of another network, or an output that is there. Nothing was written then.

@@ -23,8 +23,7 @@ FORMAT = "cicm-1"
 MAX_BYTES = 4 * 2**30
 MAX_HEADER = 2**24
 ENDINGS = (".safetensors",)
-PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""How files begin that `torch.save` wrote."""
+PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how files begin that `torch.save` wrote
 UNUSABLE = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError, SafetensorError)
 """What a header that is JSON, but not ours, can raise; RecursionError is a RuntimeError."""
 DEFAULT = Path(__file__).resolve().parent.parent / "weights" / "unet-cicm-scenes.safetensors"
@@ -58,18 +57,14 @@ def save_weights(
     config: ModelConfig,
     card: Mapping[str, Any] | None = None,
     *,
-    dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a model as one safetensors file, atomically.
 
     Args:
-        path: ends in .safetensors.
         model: its parameters and memories are written.
         config: what `build` needs to make it again.
         card: plain data about data, licence, recipe and scores.
-        dtype: of the network's floating tensors in the file (float16 halves it); memories stay float32.
-        overwrite: replace an existing file.
 
     Raises:
         InputError: what `check_output` refuses; values that are not finite.
@@ -77,10 +72,9 @@ def save_weights(
     target = check_output(path, endings=ENDINGS, overwrite=overwrite, what="weights file", make_folder=True)
     tensors = {}
     for name, tensor in model.state_dict().items():
-        small = dtype is not None and tensor.is_floating_point() and name.startswith("network.")
-        tensors[name] = tensor.detach().to("cpu", dtype if small else tensor.dtype).contiguous().clone()
+        tensors[name] = tensor.detach().cpu().contiguous().clone()
         if not torch.isfinite(tensors[name]).all():
-            raise InputError(f"{name} holds values that are not finite as {tensors[name].dtype}; nothing was written.")
+            raise InputError(f"{name} holds values that are not finite; nothing was written.")
     header = {"format": FORMAT, "config": json.dumps(config.to_dict()), "card": json.dumps(dict(card or {}))}
     with atomic(target, overwrite=overwrite) as temporary:
         save_file(tensors, temporary, metadata=header)
@@ -121,7 +115,6 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
 
     Args:
         path: a file; None for the weights that come with the package.
-        device: where to put it.
 
     Raises:
         InputError: missing, damaged, a pickle, not one of ours, or tensors that do not fit its own configuration.
@@ -129,9 +122,7 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
     file = default_weights() if path is None else Path(path)
     header = read_header(file)
     if "album" in header:
-        raise InputError(
-            f"{file} is an album, not a model. Use it with the model that it was made with: cicm inpaint --album FILE."
-        )
+        raise InputError(f"{file} is an album of photos, not a model. Use it with cicm inpaint --album {file.name}.")
     if header.get("format") != FORMAT:
         raise InputError(
             f"{file} is safetensors but not a cicm model (expected format {FORMAT!r} in its header, "

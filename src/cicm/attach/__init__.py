@@ -11,8 +11,6 @@ from typing import Any
 from cicm.attach.attached import Attached
 from cicm.attach.build import attach
 
-__all__ = ["Attached", "attach"]
-
 
 class _Callable(ModuleType):
     __wrapped__ = attach

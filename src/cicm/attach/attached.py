@@ -38,7 +38,6 @@ class Attached(nn.Module):
     in evaluation mode while its memories fill.
 
     Args:
-        network: gets one hook per memory.
         memories: module path -> memory.
         take, seed_after, seed, reduce: as in `attach`.
 
@@ -83,7 +82,6 @@ class Attached(nn.Module):
         """The network's own forward, with the memories read on the way.
 
         Args:
-            *args, **kwargs: the network's.
             hole: (B, 1, H, W), 1 = missing, in pixels or at any other size that covers the same area; needed for what
                 is trained and stored. Without it, inside `with attached.holes(hole)`, that one counts.
         """
@@ -248,11 +246,7 @@ class Attached(nn.Module):
     # What it holds ----------------------------------------------------------------------------------------------------
 
     def memory(self, path: str) -> ContextSource:
-        """The memory behind the module of that path.
-
-        Raises:
-            InputError: there is none; the message names the nearest.
-        """
+        """The memory behind the module of that path."""
         check_known(path, list(self.paths), "there is no memory at")
         return cast(ContextSource, self.memories[key_of(path)])
 

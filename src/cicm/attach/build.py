@@ -39,7 +39,6 @@ def attach(
         example: what to call the network with, once, to find C: a tuple of arguments, a dict of keywords, or a tensor.
         seed_after: commits after which a memory that is still empty starts to gather complete regions, and fills
             itself from `SEED_FROM` per context; None leaves that to `Attached.seed_`.
-        seed: of the random choices of that.
         reduce: a sum over ranks inside the graph, for data-parallel training.
 
     Raises:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from cicm.conventions import InputError, describe
 
-Place = int | str
-"""Where in a module's output the map is: an index, a key, or the name of an attribute."""
+Place = int | str  # where in a module's output the map is: an index, a key, or the name of an attribute
 
 
 def check_known(path: str, names: Sequence[str], what: str) -> None:
@@ -44,11 +43,7 @@ def module_at(network: nn.Module, path: str) -> nn.Module:
 
 
 def channels_of(module: nn.Module, path: str) -> int:
-    """How many channels a module says that it gives: its own `out_channels`, or those of the last convolution in it.
-
-    Raises:
-        InputError: nothing in it says so.
-    """
+    """How many channels a module says that it gives: its own `out_channels`, or those of the last convolution in it."""
     for attribute in ("out_channels", "num_features", "num_channels"):  # a block's own, a convolution's, a norm's
         for part in [module, *reversed(list(module.modules()))]:
             count = getattr(part, attribute, None)

@@ -18,10 +18,6 @@ def script(shell: str, verbs: Mapping[str, str]) -> str:
 
     Args:
         shell: one of `SHELLS`.
-        verbs: each verb with its one line of help.
-
-    Raises:
-        InputError: an unknown shell, or shtab is not installed.
     """
     if shell not in SHELLS:
         raise InputError(f"no completion for the shell {shell!r}; choose one of {', '.join(SHELLS)}.")

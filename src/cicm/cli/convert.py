@@ -67,11 +67,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options, a file that is not what it should be, an output that is there; nothing is written then.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
     back = options.to == "original"
     parts = _pairs("--part", options.part)

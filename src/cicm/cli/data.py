@@ -49,11 +49,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options, an unknown name or split, no such folder.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
     if options.quick and options.read:
         raise InputError("--quick opens no file and --read opens all; choose one.")

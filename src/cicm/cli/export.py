@@ -39,11 +39,7 @@ def build_parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; 0 when done, 1 if the model can't be exported.
-
-    Raises:
-        InputError: bad options, a weights file that is none, an output that is there; nothing is written then.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(build_parser(), argv)
     from cicm.assembly import load_weights
     from cicm.export.export import ExportError, check_export, export

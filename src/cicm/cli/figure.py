@@ -37,11 +37,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options, an output that is there, or nothing to draw.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
     if not options.id:
         raise InputError("name the figure: cicm figure 3. `cicm table` lists them.")

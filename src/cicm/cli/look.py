@@ -47,11 +47,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; 0 when done.
-
-    Raises:
-        InputError: whatever the caller or a file got wrong; nothing is written then.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
     making = options.make_index is not None
     if making == (options.photo is not None):

@@ -21,7 +21,7 @@ VERBS = {
     "data": "list the known data sets, or check a copy of one",
     "look": "show which parts of the memory a repair used, as a page",
     "memory": "describe the memory of a model in numbers and as a picture",
-    "remember": "fill a memory from your own photos, without training",
+    "remember": "look at your photos, so that repairs can copy from them",
     "recipes": "list the recipes, or print one with all its values",
     "networks": "list the networks with parameters, multiply-adds, sites and sizes",
     "convert": "import published weights of a network, or write them back",

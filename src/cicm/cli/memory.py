@@ -32,7 +32,8 @@ examples:
 def parser() -> ArgumentParser:
     """The verb's options."""
     made = verb_parser("memory", DESCRIPTION, EXAMPLE)
-    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help="a weights file (default: included)")
+    told = "a weights file, or an album (default: included weights)"
+    made.add_argument("weights", type=str, nargs="?", metavar="WEIGHTS", help=told)
     made.add_argument("-o", "--output", type=str, metavar="PNG", help="draw the memories")
     made.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     made.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -40,26 +41,23 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options, a weights file that can't be read, a model without memories.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
 
     from cicm.assembly import load_weights
+    from cicm.assembly.weights import read_header
     from cicm.files import check_output, write_atomic
+    from cicm.look.sources import with_sets
     from cicm.memory.drawing import picture, stacked
     from cicm.memory.inspection import look_inside
 
     output = Path(options.output) if options.output else None
     if output:
         check_output(output, endings=(".png",), overwrite=options.overwrite, what="picture")
-    model = load_weights(options.weights).model
-    stored = {site: memory for site, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr]
-    if not stored:
-        raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")
-    found = {site: look_inside(memory) for site, memory in stored.items()}  # type: ignore[arg-type]
+    if options.weights and "album" in read_header(options.weights):
+        return _describe_album(options.weights, output, options.json)
+    stored = with_sets(load_weights(options.weights).model)
+    found = {site: look_inside(memory) for site, memory in stored.items()}
 
     if options.json:
         print(json.dumps({site: inspection.to_dict() for site, inspection in found.items()}, indent=2))
@@ -73,6 +71,30 @@ def main(argv: Sequence[str]) -> int:
         )
         write_atomic(output, data.getvalue())
         print(f"wrote {output}", file=sys.stderr)
+    return 0
+
+
+def _describe_album(path: str, output: Path | None, as_json: bool) -> int:
+    """Say what an album is.
+
+    Raises:
+        InputError: a picture was asked for; an album that can't be read.
+    """
+    from cicm.exemplar.album import load_album
+
+    if output:
+        raise InputError(f"{path} is an album of photos, not a model; there is no picture of it. Leave out -o.")
+    album = load_album(path)
+    there = sum((album.folder / entry.path).is_file() for entry in album.photos)
+    facts = {"folder": str(album.folder), "photos": len(album.photos), "in_place": there, "sets": len(album.anchors)}
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        missing = "all in place" if there == len(album.photos) else f"{len(album.photos) - there} not in place any more"
+        print(
+            f"{path}: an album of {len(album.photos)} photos below {album.folder} ({missing}), in {len(album.anchors)} "
+            "sets. Use it with cicm inpaint --album."
+        )
     return 0
 
 

@@ -38,11 +38,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
 
     from cicm.networks import names

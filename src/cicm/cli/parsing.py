@@ -38,11 +38,7 @@ def verb_parser(verb: str, description: str, examples: str, usage: str | None = 
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
-    """The options of a command line.
-
-    Raises:
-        InputError: what is wrong with it, in one line.
-    """
+    """The options of a command line."""
     try:
         return parser.parse_args(list(argv))
     except argparse.ArgumentError as error:
@@ -52,9 +48,6 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 
 def colour_of(text: str) -> tuple[int, int, int]:
     """A colour from six hexadecimal digits.
-
-    Raises:
-        InputError: other text.
 
     Example:
         >>> colour_of("#ff00ff")
@@ -68,9 +61,6 @@ def colour_of(text: str) -> tuple[int, int, int]:
 
 def box_of(text: str) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) from X,Y,W,H in pixels.
-
-    Raises:
-        InputError: other text.
 
     Example:
         >>> box_of("40,60,120,80")
@@ -87,9 +77,6 @@ def box_of(text: str) -> tuple[int, int, int, int]:
 
 def polygon_of(text: str) -> tuple[tuple[float, float], ...]:
     """Corners (x, y) from X,Y,X,Y,... in pixels.
-
-    Raises:
-        InputError: other text.
 
     Example:
         >>> polygon_of("10,20,60,20,35,70.5")

@@ -53,13 +53,7 @@ def parser() -> ArgumentParser:
     add("--dry-run", action="store_true", help="run: print the plan, write nothing")
     add("--threads", type=int, default=0, metavar="N", help="run: CPU threads (default: torch decides)")
     add("--masks", type=str, metavar="DIR", help="mask files for scoring instead of the scale's; '' paints holes")
-    add(
-        "-o",
-        "--output",
-        type=str,
-        metavar="FILE",
-        help="render: write .md, .tex, .csv or .html",
-    )
+    add("-o", "--output", type=str, metavar="FILE", help="render: write .md, .tex, .csv or .html")
     add("--overwrite", action="store_true", help="render: replace a file that exists")
     return made
 
@@ -73,11 +67,7 @@ def add_series(made: ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code.
-
-    Raises:
-        InputError: bad options, or whatever is wrong with tables, photos or records.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
     if options.action == "list":
         if options.ids:
@@ -101,11 +91,7 @@ def tables_of(ids: Sequence[str]) -> list[Table]:
 
 
 def series_of(options: Namespace, table: Table) -> Series:
-    """The table at the scale that the options name, with their photos.
-
-    Raises:
-        InputError: an unknown scale or data set.
-    """
+    """The table at the scale that the options name, with their photos."""
     from cicm.tables import Series
     from cicm.tables.series import with_root
 
@@ -207,11 +193,7 @@ def _run(options: Namespace, all_series: Sequence[Series]) -> int:
 
 
 def _tell_plan(series: Series, jobs: Sequence[Job], missing: Sequence[Missing]) -> int:
-    """Print what would be made; returns 1 if some of it would fail.
-
-    Raises:
-        InputError: the run would be refused as a whole.
-    """
+    """Print what would be made; returns 1 if some of it would fail."""
     from cicm.tables.runner import check, refusals
 
     check(series, jobs)

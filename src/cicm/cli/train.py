@@ -29,11 +29,7 @@ def parser() -> ArgumentParser:
     made = verb_parser("train", "Train a recipe, or continue a run that was interrupted.", EXAMPLE)
     made.add_argument("recipe", type=str, help="name of a recipe, or path of a .toml file")
     made.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a value, as in training.lr=1e-4",
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as in training.lr=1e-4"
     )
     made.add_argument("--data", type=str, metavar="FOLDER", help="folder with train and val, or see --layout")
     made.add_argument("--layout", type=str, metavar="NAME", help="layout of FOLDER: see cicm data list")

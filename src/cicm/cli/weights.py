@@ -42,11 +42,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code: 1 if --verify finds a bad file.
-
-    Raises:
-        InputError: whatever the caller, the connection or a file got wrong; nothing is written then.
-    """
+    """Run the verb; returns the exit code."""
     options = parse(parser(), argv)
     if options.action == "fetch":
         if options.name is None:

@@ -187,9 +187,7 @@ class PairedPhotos(Dataset[PairedSample]):
 
     Args:
         pairs: the list, as `cicm.data.pairs` makes and reads it.
-        images: folder that the list's images are in.
         masks: folder that its masks are in; None if all of them are painted from seeds.
-        size: side, or (height, width), instead of each pair's own.
         fit: how a larger photo comes to that size: "crop" cuts out its middle and changes no pixel; "reduce" first
             makes it as small as still covers the size. A smaller photo is an error: enlarged ones score too well.
         invert: black is missing in the mask files.
@@ -205,7 +203,6 @@ class PairedPhotos(Dataset[PairedSample]):
         images: str | Path,
         masks: str | Path | None = None,
         *,
-        size: int | tuple[int, int] | None = None,
         fit: Literal["crop", "reduce"] = "crop",
         invert: bool = False,
     ) -> None:
@@ -213,9 +210,6 @@ class PairedPhotos(Dataset[PairedSample]):
             raise InputError("expected one pair or more; got an empty list.")
         if fit not in ("crop", "reduce"):
             raise InputError(f"fit must be crop or reduce; got {fit!r}.")
-        if size is not None:
-            height, width = (size, size) if isinstance(size, int) else size
-            pairs = [pair._replace(height=height, width=width) for pair in pairs]
         self.pairs = list(pairs)
         self.images, self.masks = Path(images), None if masks is None else Path(masks)
         self.fit, self.invert = fit, invert
@@ -228,13 +222,6 @@ class PairedPhotos(Dataset[PairedSample]):
         path = self.images / pair.image
         photo = _fitted(path, read_image(path), (pair.height, pair.width), self.fit)
         return {"image": to_image(photo), "hole": hole_of(pair, self.masks, invert=self.invert), "pair": pair}
-
-    def groups(self) -> dict[tuple[int, int], list[int]]:
-        """(height, width) -> indices of the pairs of that size, in the list's order: what can be one batch."""
-        found: dict[tuple[int, int], list[int]] = {}
-        for index, pair in enumerate(self.pairs):
-            found.setdefault((pair.height, pair.width), []).append(index)
-        return found
 
 
 def _fitted(path: Path, photo: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:

@@ -22,8 +22,7 @@ from cicm.conventions import BANDS, InputError, band_of
 SMALLEST_SHARE = 0.01
 """Least missing share that is asked for in the lowest band; the irregular test masks begin there too."""
 
-TOLERANCE = 0.015
-"""How far above the drawn share the painted one may end."""
+TOLERANCE = 0.015  # how far above the drawn share the painted one may end
 
 _Piece = Callable[["_Canvas", float], None]
 """(canvas, size): paints one piece whose thickness is about `size` pixels; it may stick out of the canvas."""
@@ -134,12 +133,7 @@ def _margin(height: int, width: int, target: int, rng: np.random.Generator) -> i
 
 
 def _fill_up(
-    pieces: Sequence[tuple[float, _Piece]],
-    height: int,
-    width: int,
-    target: int,
-    ceiling: int,
-    rng: np.random.Generator,
+    pieces: Sequence[tuple[float, _Piece]], height: int, width: int, target: int, ceiling: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Paint pieces until at least `target` and at most `ceiling` pixels are missing.
 

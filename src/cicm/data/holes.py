@@ -16,8 +16,7 @@ from cicm.files import evenly_spaced
 from cicm.photos.headers import find_images
 from cicm.photos.masks import missing_pixels
 
-NVIDIA_COUNT = 12_000
-"""Files of the irregular test masks of Liu et al., 2,000 for each ten percent, in order."""
+NVIDIA_COUNT = 12_000  # files of the irregular test masks of Liu et al., 2,000 for each ten percent, in order
 
 
 def to_hole(mask: str | Path | Image.Image | np.ndarray | Tensor, *, invert: bool = False) -> Tensor:
@@ -151,12 +150,12 @@ def _by_content(root: Path, files: list[Path], invert: bool) -> dict[str, list[P
     return found
 
 
-def _check_band(root: Path, band: str, paths: list[Path], invert: bool, samples: int = 7) -> None:
+def _check_band(root: Path, band: str, paths: list[Path], invert: bool) -> None:
     """Read a few files of a band's folder; refuse the folder when most of them are not of that band."""
     low, high = BANDS[band]
     votes: Counter[str] = Counter()
     shares = []
-    for path in evenly_spaced(paths, samples):
+    for path in evenly_spaced(paths, 7):
         share = hole_fraction(to_hole(path, invert=invert))
         shares.append(share)
         # 0.02: the share at which a file was sorted may have been taken at another size.

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cicm.conventions import InputError
 from cicm.data.datasets import Skipped, TrainingPhotos, to_image
 
-_Key = tuple[int, int]
-"""(epoch, index) of a sample."""
+_Key = tuple[int, int]  # (epoch, index) of a sample
 
 
 class Batch(TypedDict):
@@ -33,16 +32,14 @@ class TrainingStream:
     an epoch ends inside a batch, `W` ranks with `B` samples see what one process with `W * B` sees, and resuming means
     beginning at another step.
 
-    Iterating begins at `start_step`, `from_step` at any other. Nothing here touches the global random state.
+    Iterating begins at step 0, `from_step` at any other. Nothing here touches the global random state.
 
     Args:
         dataset: gives its samples by (epoch, index).
         batch_size: samples per batch of this rank.
         seed: of the order; the dataset has its own for crops and holes.
         rank: of this process, below `world`.
-        world: number of processes.
         workers: processes that read ahead; 0 reads in this one.
-        start_step: where iterating begins.
         pin_memory: for a GPU, with workers: put batches into page-locked memory.
 
     Raises:
@@ -69,7 +66,6 @@ class TrainingStream:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
-        start_step: int = 0,
         pin_memory: bool = False,
     ) -> None:
         for name, value, least in [
@@ -78,23 +74,17 @@ class TrainingStream:
             ("world", world, 1),
             ("rank", rank, 0),
             ("workers", workers, 0),
-            ("start_step", start_step, 0),
         ]:
             if value < least:
                 raise InputError(f"{name} must be {least} or above; got {value}.")
         if rank >= world:
             raise InputError(f"rank must be below world, the number of processes; got rank {rank} of {world}.")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rank, self.world, self.workers, self.start_step = rank, world, workers, start_step
+        self.rank, self.world, self.workers = rank, world, workers
         self.pin_memory = pin_memory
         self.skipped: dict[str, str] = {}
         """Every file that this rank passed over so far, with the reason."""
         self._orders: dict[int, np.ndarray] = {}
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """How many steps read every photo once; seldom a whole number."""
-        return len(self.dataset) / (self.batch_size * self.world)
 
     def keys(self, step: int) -> list[_Key]:
         """Which samples this rank's batch is made of."""
@@ -128,7 +118,7 @@ class TrainingStream:
             yield self._noted(batch)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.from_step(self.start_step)
+        return self.from_step(0)
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
@@ -150,12 +140,8 @@ class MixedStream:
     """Two streams in one: every so many steps a batch of `large`, otherwise one of `small`; resumable like both.
 
     Args:
-        small: gives most batches.
         large: gives the batch of each step `every - 1`, `2 * every - 1`, ...; usually larger crops, fewer of them.
         every: 2 or above.
-
-    Raises:
-        InputError: `every` below 2.
     """
 
     def __init__(self, small: TrainingStream, large: TrainingStream, every: int) -> None:

@@ -11,11 +11,9 @@ from typing import NamedTuple
 from cicm.conventions import BANDS, InputError
 from cicm.files import check_output, digest_of, read_bounded, reason_of, write_atomic
 
-GENERATED = "generated:"
-"""Beginning of a `mask` that is painted from a seed instead of read from a file."""
+GENERATED = "generated:"  # beginning of a `mask` that is painted from a seed instead of read from a file
 
-_LARGEST_FILE = 200_000_000
-"""Bytes of a list that are read at most."""
+_LARGEST_FILE = 200_000_000  # bytes of a list that are read at most
 
 _LARGEST_SIDE = 65_535
 
@@ -24,11 +22,9 @@ class Pair(NamedTuple):
     """One image with its hole.
 
     Args:
-        image: posix path below the folder of images.
         mask: posix path below the folder of masks, or `generated:SEED:CHECKSUM`.
         band: the band of the hole at the size it is scored at.
         height: of image and hole when scored; a larger image is cut in the middle.
-        width: likewise.
     """
 
     image: str

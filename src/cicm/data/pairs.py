@@ -25,7 +25,6 @@ def make_pairs(
     *,
     sizes: Sequence[int | tuple[int, int]] | None = (256, 128),
     bands: Sequence[str] = tuple(BANDS),
-    every_band: bool = True,
     invert: bool = False,
     photos: Sequence[Path] | None = None,
     order: Literal["shuffled", "index"] = "shuffled",
@@ -44,19 +43,14 @@ def make_pairs(
         seed: 0 or above.
         sizes: an image is scored at the first of these (side, or (height, width)) that fits into it; None for its own
             size.
-        bands: which of them.
-        every_band: one hole in each band for each image; else one hole, the bands taking turns over shuffled images.
         invert: black is missing in the mask files.
         photos: only these, in this order; paths that begin with `images`. None for all.
         order: "shuffled" or "index"; the latter needs mask files.
 
     Raises:
-        InputError: a folder or file that can't be used, an unknown band or order, an image smaller than every size,
+        InputError: a folder or file that can't be used, an unknown order, an image smaller than every size,
             masks that look inverted, or no mask for a band.
     """
-    unknown = [band for band in bands if band not in BANDS]
-    if unknown or not bands:
-        raise InputError(f"expected bands of {', '.join(BANDS)}; got {', '.join(map(repr, unknown)) or 'none'}.")
     if seed < 0:
         raise InputError(f"seed must be 0 or above; got {seed}.")
     if order not in ("shuffled", "index") or (order == "index" and masks is None):
@@ -68,12 +62,11 @@ def make_pairs(
         deck = _Painted(rng)
     else:
         deck = _Row(Path(masks), invert) if order == "index" else _Deck(Path(masks), invert, rng)
-    turns = np.empty(len(paths), dtype=int)
-    turns[rng.permutation(len(paths))] = np.arange(len(paths)) % len(bands)
+    rng.permutation(len(paths))  # drawn since the first lists were made: the same seed still gives the same list
     pairs = []
-    for place, (path, turn) in enumerate(zip(paths, turns)):
+    for place, path in enumerate(paths):
         size = _size_for(path, sizes)
-        for band in bands if every_band else [bands[turn]]:
+        for band in bands:
             pairs.append(Pair(path.relative_to(root).as_posix(), deck.draw(band, size, place), band, *size))
     return pairs
 
@@ -125,53 +118,60 @@ def _size_for(path: Path, sizes: Sequence[int | tuple[int, int]] | None) -> tupl
     )
 
 
-class _Deck:
-    """Mask files, dealt from a shuffled deck per size and band."""
-
-    def __init__(self, root: Path, invert: bool, rng: np.random.Generator) -> None:
-        self.root, self.invert, self.rng = root, invert, rng
-        self.masks = find_masks(root, invert=invert)
-        self.decks: dict[tuple[str, tuple[int, int]], Iterator[str]] = {}
-
-    def draw(self, band: str, size: tuple[int, int], place: int) -> str:
-        key = (band, size)
-        if key not in self.decks:
-            self.decks[key] = self._deal(band, size)
-        return next(self.decks[key])
-
-    def _deal(self, band: str, size: tuple[int, int]) -> Iterator[str]:
-        paths = self.masks.get(band, [])
-        order = self.rng.permutation(len(paths))
-        kept: list[str] = []
-        for place in order:
-            path = paths[place]
-            if band_of(hole_fraction(resize_hole(to_hole(path, invert=self.invert), size))) == band:
-                kept.append(path.relative_to(self.root).as_posix())
-                yield kept[-1]
-        if not kept:
-            raise InputError(f"no mask in {self.root} has a share in the band {band} at {size[0]}x{size[1]} pixels.")
-        while True:
-            yield from kept
-
-
-class _Row:
-    """Mask files in their own order: the one at the image's place, or the next that keeps its band."""
+class _Files:
+    """Mask files by band; whether one keeps its band at a size is looked at once."""
 
     def __init__(self, root: Path, invert: bool) -> None:
         self.root, self.invert = root, invert
         self.masks = find_masks(root, invert=invert)
-        self.fits: dict[tuple[Path, tuple[int, int]], bool] = {}
+        self.known: dict[tuple[Path, tuple[int, int]], bool] = {}
+
+    def fits(self, path: Path, band: str, size: tuple[int, int]) -> bool:
+        if (path, size) not in self.known:
+            hole = resize_hole(to_hole(path, invert=self.invert), size)
+            self.known[path, size] = band_of(hole_fraction(hole)) == band
+        return self.known[path, size]
+
+    def none(self, band: str, size: tuple[int, int]) -> InputError:
+        return InputError(f"no mask in {self.root} has a share in the band {band} at {size[0]}x{size[1]} pixels.")
+
+
+class _Deck(_Files):
+    """Mask files, dealt from a shuffled deck per size and band."""
+
+    def __init__(self, root: Path, invert: bool, rng: np.random.Generator) -> None:
+        super().__init__(root, invert)
+        self.rng = rng
+        self.decks: dict[tuple[str, tuple[int, int]], Iterator[str]] = {}
+
+    def draw(self, band: str, size: tuple[int, int], place: int) -> str:
+        if (band, size) not in self.decks:
+            self.decks[band, size] = self._deal(band, size)
+        return next(self.decks[band, size])
+
+    def _deal(self, band: str, size: tuple[int, int]) -> Iterator[str]:
+        paths = self.masks.get(band, [])
+        kept: list[str] = []
+        for place in self.rng.permutation(len(paths)):
+            if self.fits(paths[place], band, size):
+                kept.append(paths[place].relative_to(self.root).as_posix())
+                yield kept[-1]
+        if not kept:
+            raise self.none(band, size)
+        while True:
+            yield from kept
+
+
+class _Row(_Files):
+    """Mask files in their own order: the one at the image's place, or the next that keeps its band."""
 
     def draw(self, band: str, size: tuple[int, int], place: int) -> str:
         paths = self.masks.get(band, [])
         for step in range(len(paths)):
             path = paths[(place + step) % len(paths)]
-            if (path, size) not in self.fits:
-                hole = resize_hole(to_hole(path, invert=self.invert), size)
-                self.fits[path, size] = band_of(hole_fraction(hole)) == band
-            if self.fits[path, size]:
+            if self.fits(path, band, size):
                 return path.relative_to(self.root).as_posix()
-        raise InputError(f"no mask in {self.root} has a share in the band {band} at {size[0]}x{size[1]} pixels.")
+        raise self.none(band, size)
 
 
 class _Painted:

@@ -32,8 +32,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 """Every layout by its name."""
 
-__all__ = ["LAYOUTS", "Layout", "Problem", "SplitFiles", "find", "labels_of", "layout_named", "photos_of"]
-
 
 def layout_named(name: str, kind: str | None = None) -> Layout:
     """The layout of a name.
@@ -96,11 +94,7 @@ def photos_of(root: str | Path, layout: str, split: str) -> list[Path]:
 
 
 def labels_of(root: str | Path, layout: str, split: str) -> list[Path | None]:
-    """The label map of each photo of `photos_of`, in its order; None where a photo has none.
-
-    Raises:
-        InputError: likewise.
-    """
+    """The label map of each photo of `photos_of`, in its order; None where a photo has none."""
     found = find(layout_named(layout, "photos"), root, split)
     labels = found.labels or [None] * len(found.photos)
     return [None if path is None else Path(root, path) for path in labels]

@@ -20,11 +20,9 @@ from cicm.photos.photo import read_image
 Depth = Literal["names", "sample", "read"]
 """Names and numbers alone; also sizes of files and the headers of some; or every picture decoded."""
 
-Progress = Callable[[str, int, int], None]
-"""(split, pictures done, pictures of the split)."""
+Progress = Callable[[str, int, int], None]  # (split, pictures done, pictures of the split)
 
-_SAMPLES = 48
-"""Pictures of a split whose headers are read at the depth "sample"."""
+_SAMPLES = 48  # pictures of a split whose headers are read at the depth "sample"
 
 _COLOURS = {
     "white": "white means missing, by the area of the masks",
@@ -32,11 +30,9 @@ _COLOURS = {
     "unknown": "which colour means missing can't be told from this band's areas",
 }
 
-_THREADS = max(2, min(8, os.cpu_count() or 2))
-"""Threads that decode."""
+_THREADS = max(2, min(8, os.cpu_count() or 2))  # threads that decode
 
-_CHUNK = 64
-"""Pictures that are handed to the threads at once: what is decoded at a time is bounded by their number."""
+_CHUNK = 64  # pictures that are handed to the threads at once: what is decoded at a time is bounded by their number
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,8 @@ class SplitReport:
     """One split.
 
     Args:
-        name: of it.
-        found: photos or masks that are there.
         expected: in a complete copy; 0 where any number is right.
         labels: label maps that are there; None where the split has none.
-        opened: pictures that were looked into.
-        sizes: width x height of those, in words.
     """
 
     name: str
@@ -65,13 +57,6 @@ class Report:
     """What a check found.
 
     Args:
-        layout: name of the layout.
-        title: the data set's.
-        kind: photos or masks.
-        root: the folder.
-        depth: how closely it was looked at.
-        splits: one by one.
-        problems: everything that is not as it should be.
         notes: what a reader has to know and is no fault.
     """
 
@@ -105,11 +90,7 @@ def check(
     """Look at a data set's folder; changes nothing.
 
     Args:
-        layout: what it should be.
-        root: the folder.
         splits: which ones; none for all (of a layout that takes any number: those that are there).
-        depth: how closely.
-        progress: called now and then.
 
     Raises:
         InputError: no such folder or split.
@@ -123,12 +104,9 @@ def check(
         _count(layout, tree, split, found)
         notes += found.notes
         opened, sizes = 0, ""
-        if depth != "names" and found.photos:
+        if depth != "names":
             _no_empty_files(tree, split, [*found.photos, *(label for label in found.labels or () if label)])
-        if depth == "sample":
-            opened, sizes = _headers(layout, tree, split, found)
-        elif depth == "read":
-            opened, sizes = _decode(layout, tree, split, found, progress)
+            opened, sizes = _opened(layout, tree, split, found, depth == "read", progress)
         labels = None if found.labels is None else sum(label is not None for label in found.labels)
         reports.append(SplitReport(split, len(found.photos), layout.counts[split], labels, opened, sizes))
         if layout.kind == "masks" and depth != "names" and found.photos:
@@ -186,32 +164,24 @@ def _no_empty_files(tree: Tree, split: str, paths: Iterable[str]) -> None:
         tree.report(f"{len(empty):,} files are empty", "Copy them again.", empty, split=split)
 
 
-def _headers(layout: Layout, tree: Tree, split: str, found: SplitFiles) -> tuple[int, str]:
-    """Read the headers of pictures evenly spread over the split, and of their labels."""
-    count = min(_SAMPLES, len(found.photos))
-    places = evenly_spaced(range(len(found.photos)), count)
-    broken, sizes = [], {}
-    for place in places:
-        try:
-            sizes[place] = image_size(tree.root / found.photos[place])
-        except InputError as error:
-            broken.append(_named(tree, found.photos[place], error))
-    _report_broken(tree, split, broken, f"of {count} that were opened ")
-    _compare_sizes(layout, tree, split, found, sizes, image_size)
-    return count, _in_words(sizes.values())
-
-
-def _decode(layout: Layout, tree: Tree, split: str, found: SplitFiles, progress: Progress) -> tuple[int, str]:
-    """Decode every picture and every label."""
+def _opened(
+    layout: Layout, tree: Tree, split: str, found: SplitFiles, every: bool, progress: Progress
+) -> tuple[int, str]:
+    """Decode every picture and label, or read the headers of some pictures, evenly spread, and of their labels."""
 
     def size_of(path: str) -> tuple[int, int] | InputError:
         try:
-            shape = read_image(tree.root / path).shape
-            return shape[0], shape[1]
+            if not every:
+                return image_size(tree.root / path)
+            height, width, _ = read_image(tree.root / path).shape
+            return height, width
         except InputError as error:
             return error
 
-    paths = [*found.photos, *(label for label in found.labels or () if label)]
+    places = evenly_spaced(range(len(found.photos)), len(found.photos) if every else _SAMPLES)
+    photos = [found.photos[place] for place in places]
+    labels = [label for place in places if found.labels and (label := found.labels[place])]
+    paths = [*photos, *(labels if every else ())]
     sizes: dict[str, tuple[int, int]] = {}
     same: dict[tuple[int, int], tuple[int, int]] = {}  # millions of photos share a few sizes
     broken, done = [], 0
@@ -224,21 +194,20 @@ def _decode(layout: Layout, tree: Tree, split: str, found: SplitFiles, progress:
                 else:
                     sizes[path] = same.setdefault(size, size)
             done += len(chunk)
-            progress(split, done, len(paths))
-    _report_broken(tree, split, broken, "")
-    by_place = {place: sizes[path] for place, path in enumerate(found.photos) if path in sizes}
-    _compare_sizes(layout, tree, split, found, by_place, lambda path: sizes[path.relative_to(tree.root).as_posix()])
+            if every:
+                progress(split, done, len(paths))
+    if broken:
+        which = "" if every else f"of {len(paths)} that were opened "
+        tree.report(f"{len(broken):,} files {which}can't be read", "Copy or download them again.", broken, split=split)
+    by_place = {place: sizes[path] for place, path in zip(places, photos) if path in sizes}
+    look = (lambda path: sizes[path.relative_to(tree.root).as_posix()]) if every else image_size
+    _compare_sizes(layout, tree, split, found, by_place, look)
     return len(paths), _in_words(by_place.values())
 
 
 def _named(tree: Tree, path: str, error: InputError) -> str:
     reason = str(error).replace(str(tree.root / path), "").strip(" :;.")
     return f"{path} ({reason})"
-
-
-def _report_broken(tree: Tree, split: str, broken: list[str], which: str) -> None:
-    if broken:
-        tree.report(f"{len(broken):,} files {which}can't be read", "Copy or download them again.", broken, split=split)
 
 
 def _compare_sizes(

@@ -41,11 +41,7 @@ def _find_cityscapes(layout: Layout, tree: Tree, split: str) -> SplitFiles:
 
 def _find_outdoor(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     photos, labels, archive = {
-        "train": (
-            ("OutdoorSeg/images", "images"),
-            ("OutdoorSeg/annotations", "annotations"),
-            "OutdoorSeg",
-        ),
+        "train": (("OutdoorSeg/images", "images"), ("OutdoorSeg/annotations", "annotations"), "OutdoorSeg"),
         "test": (
             (
                 "OutdoorSceneTest300/OutdoorSceneTest300",

@@ -11,14 +11,11 @@ from cicm.conventions import BANDS, InputError, band_of_range, range_of
 from cicm.datasets.tree import Layout, SplitFiles, Tree
 from cicm.photos.masks import missing_pixels
 
-Polarity = Literal["white", "black", "unknown"]
-"""The colour that means missing."""
+Polarity = Literal["white", "black", "unknown"]  # the colour that means missing
 
-_BINS = 6
-"""NVIDIA's masks are sorted by ten percent of missing share, equally many in each."""
+_BINS = 6  # NVIDIA's masks are sorted by ten percent of missing share, equally many in each
 
-_SLACK = 0.02
-"""How far a share may lie outside its bin: files are sorted at one size and often stored at another."""
+_SLACK = 0.02  # how far a share may lie outside its bin: files are sorted at one size and often stored at another
 
 
 def _find_nvidia(layout: Layout, tree: Tree, split: str) -> SplitFiles:
@@ -69,11 +66,7 @@ def expected_share(layout: Layout, path: str) -> tuple[float, float]:
 
 
 def white_share(path: str | Path) -> float:
-    """Share of a mask's pixels that are white.
-
-    Raises:
-        InputError: a file that can't be read.
-    """
+    """Share of a mask's pixels that are white."""
     missing = missing_pixels(path)
     return int(missing.sum()) / missing.size
 
@@ -96,18 +89,8 @@ def measured_polarity(
     A mask of 50 to 60 percent is one of 40 to 50 when turned over; so each is compared with its own bin, and the other
     bins decide where that is not enough.
 
-    Args:
-        layout: tells a mask's bin.
-        root: that the masks' paths are below.
-        masks: their paths.
-        samples: how many of each bin are opened.
-        share: gives the white share of a file.
-
     Returns:
         The colour, how many of the opened ones lie in their bin under it, how many were opened.
-
-    Raises:
-        InputError: a file that can't be read.
     """
     bins: dict[tuple[float, float], list[str]] = {}
     for path in masks:

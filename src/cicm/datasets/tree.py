@@ -12,11 +12,9 @@ from cicm.files import is_inside, reason_of, walk
 from cicm.photos.formats import ENDINGS
 from cicm.terminal import shown
 
-MOST_NAMED = 1000
-"""Paths that one problem names at most; the others are counted."""
+MOST_NAMED = 1000  # paths that one problem names at most; the others are counted
 
-_LONGEST_LINE = 4096
-"""Characters of a line of a list; a longer one is no line of it."""
+_LONGEST_LINE = 4096  # characters of a line of a list; a longer one is no line of it
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,6 @@ class Problem:
     """Something that is not as the layout says.
 
     Args:
-        what: what it is, in words.
-        do: what to do about it.
         split: where; empty for the whole folder.
         count: how many files or lines it is about.
         paths: the first of them, at most `MOST_NAMED`, as paths below the root or lines of a list.
@@ -134,7 +130,6 @@ class Tree:
         """Hand each row of a list to `read`; rows that have other columns, or that it refuses, are reported.
 
         Args:
-            name: of the list.
             columns: how many words or comma-separated values a row has.
             read: takes a row; False when it makes no sense.
             heads: how many first lines may be titles: refused without a word.
@@ -148,14 +143,7 @@ class Tree:
             self.report(f"{name} has {len(bad):,} lines that make no sense", "Download the list again.", bad)
 
     def present(self, listed: list[str], there: Iterable[str], split: str, name: str) -> list[str]:
-        """Those of a list that are there, in its order; absent, doubled and escaping ones are reported.
-
-        Args:
-            listed: posix paths below the root.
-            there: the photos that were found.
-            split: for the report.
-            name: of the list, for the report.
-        """
+        """Those of a list that are there, in its order; absent, doubled and escaping ones are reported."""
         known = set(there)
         kept = [path for path in dict.fromkeys(listed) if path in known]
         if len(kept) < len(listed):
@@ -226,15 +214,11 @@ class Layout:
 
     Args:
         name: as `--layout` takes it.
-        title: as people call it.
         counts: split -> photos (or masks) of a complete copy; 0 where any number is right.
         expects: what has to lie in the folder, one fact a line.
-        get: where it comes from.
         terms: on which terms, in short; "known" where they were not read again for this line.
-        paper: what the paper does with it.
         find: gives the photos of a split.
         size: (height, width) of every photo, where they all have one.
-        kind: photos or masks.
         labels: splits that come with a label map for every photo.
     """
 
@@ -251,11 +235,7 @@ class Layout:
     labels: tuple[str, ...] = ()
 
     def check_split(self, split: str) -> str:
-        """Refuse a split that this layout doesn't have; gives it back.
-
-        Raises:
-            InputError: with the splits that there are.
-        """
+        """Refuse a split that this layout doesn't have; gives it back."""
         if split not in self.counts:
             raise InputError(f"the splits of {self.name} are {', '.join(self.counts)}; got {split!r}.")
         return split

@@ -14,8 +14,7 @@ from cicm.evaluation.protocol import remedy
 from cicm.evaluation.records import Evaluation
 from cicm.metrics import METRICS
 
-Run = tuple[Evaluation, str]
-"""An evaluation and the name of one method in it."""
+Run = tuple[Evaluation, str]  # an evaluation and the name of one method in it
 
 Cell = tuple[str, str]
 Picture = tuple[str, str]
@@ -26,8 +25,6 @@ class Comparison:
     """B against A in one cell of the table.
 
     Args:
-        group, band, metric: the cell.
-        n: images.
         first, second: mean of A and of B, over images and seeds.
         difference: second - first.
         interval: paired bootstrap interval of the difference: images are drawn, with both methods' scores of them
@@ -84,7 +81,8 @@ def compare(first: Sequence[Run], second: Sequence[Run]) -> list[Comparison]:
             if all(metric in table for table in pictures):
                 found.append(_compare_images(cell, metric, [table[metric] for table in pictures], len(first)))
             elif all((cell, metric) in whole for whole in wholes):
-                found.append(_compare_sets(cell, metric, [whole[cell, metric] for whole in wholes], len(first)))
+                means = np.array([whole[cell, metric][0] for whole in wholes])
+                found.append(_comparison(cell, metric, wholes[0][cell, metric][1], means, len(first)))
     if not found:
         raise InputError("the two sides have no metric in common; score both with the same --metrics.")
     return found
@@ -99,23 +97,9 @@ def _compare_images(cell: Cell, metric: str, tables: list[dict[Picture, float]],
                 f"{len(table.keys() & tables[0].keys())} in common. Score both with the same list (--pairs)."
             )
     rows = np.array([[table[picture] for picture in pictures] for table in tables])
-    difference = rows[split:].mean(axis=0) - rows[:split].mean(axis=0)
-    gain = METRICS[metric].gain(rows[:split].mean(axis=0), rows[split:].mean(axis=0))
-    means = rows.mean(axis=1)
-    return _comparison(
-        cell,
-        metric,
-        len(pictures),
-        means,
-        split,
-        interval=interval_of(difference),
-        improved=float((gain > 0).mean()),
-    )
-
-
-def _compare_sets(cell: Cell, metric: str, values: list[tuple[float, int]], split: int) -> Comparison:
-    means = np.array([value for value, _ in values])
-    return _comparison(cell, metric, values[0][1], means, split, interval=None, improved=None)
+    first, second = rows[:split].mean(axis=0), rows[split:].mean(axis=0)
+    improved = float((METRICS[metric].gain(first, second) > 0).mean())
+    return _comparison(cell, metric, len(pictures), rows.mean(axis=1), split, interval_of(second - first), improved)
 
 
 def _comparison(
@@ -124,9 +108,8 @@ def _comparison(
     n: int,
     means: np.ndarray,
     split: int,
-    *,
-    interval: tuple[float, float] | None,
-    improved: float | None,
+    interval: tuple[float, float] | None = None,
+    improved: float | None = None,
 ) -> Comparison:
     first, second = means[:split], means[split:]
     return Comparison(

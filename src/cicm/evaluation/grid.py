@@ -22,7 +22,6 @@ class GridRow:
     """One photo with one hole.
 
     Args:
-        label: written above the row.
         image, corrupted: (H, W, 3) uint8.
         filled: method -> (H, W, 3) uint8.
     """
@@ -34,11 +33,7 @@ class GridRow:
 
 
 def _draw_grid(rows: Sequence[GridRow]) -> Image.Image:
-    """One row per photo and hole; columns: photo, corrupted, one per method.
-
-    Raises:
-        InputError: nothing to draw, or more than the picture can hold.
-    """
+    """One row per photo and hole; columns: photo, corrupted, one per method."""
     if not rows:
         raise InputError("a grid needs at least one photo; got none.")
     methods = list(dict.fromkeys(name for row in rows for name in row.filled))

@@ -32,7 +32,6 @@ class Plan:
     Args:
         images: the folder that the photos' paths are relative to.
         masks: likewise; None where all holes are painted from seeds.
-        pairs: in the order of their list.
         fit: how a larger photo comes to the size of its pair, as in `PairedPhotos`: "crop" or "reduce".
         invert: black is missing in the mask files.
     """
@@ -72,11 +71,9 @@ def make_plan(
     """Choose what to score of a list, and look whether its files are there.
 
     Args:
-        images, masks: folders.
         pairs: the list; it also says at which size each photo is scored.
         bands: which ones; None for all that the list has.
         limit: at most so many photos of each size, evenly spread over the list, with all their holes.
-        fit: how a larger photo comes to its size.
         invert: black is missing in the mask files.
 
     Raises:
@@ -109,12 +106,7 @@ def make_plan(
 
 
 def make_protocol(
-    plan: Plan,
-    metrics: Sequence[str],
-    *,
-    raw: bool = False,
-    pixels_sha256: str = "",
-    preset: Preset = PRESETS[DEFAULT],
+    plan: Plan, metrics: Sequence[str], *, raw: bool = False, pixels_sha256: str = "", preset: Preset = PRESETS[DEFAULT]
 ) -> Protocol:
     """The protocol of a plan; the hash of the pixels is known after a run."""
     painted = sum(pair.mask.startswith(GENERATED) for pair in plan.pairs)

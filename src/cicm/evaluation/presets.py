@@ -29,8 +29,6 @@ class Preset:
     """The definitions of one project.
 
     Args:
-        name: what the command line calls it.
-        source: where they were read.
         metrics: name of a metric -> its options, as `cicm.metrics.create` takes them.
         absent: name of a metric that the project reports -> why it can't be had here in its way.
         photos: pictures, sizes, masks and counts there, in words.
@@ -94,12 +92,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="misf",
             source="github.com/tsingqguo/misf: src/misf.py (metric, test)",
-            metrics={
-                "psnr": _DOWN,
-                "ssim": _DOWN,
-                "l1": {"rounding": "none"},
-                "lpips-vgg": {"rounding": "none"},
-            },
+            metrics={"psnr": _DOWN, "ssim": _DOWN, "l1": {"rounding": "none"}, "lpips-vgg": {"rounding": "none"}},
             absent={"fid": "its code has none"},
             photos="256x256; masks by index in folders 0%-20%, 20%-40%, 40%-60%; validation stops at 1,000 photos",
             surprises=(
@@ -110,11 +103,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="lama",
             source="github.com/advimman/lama: bin/evaluate_predicts.py, saicinpainting/evaluation/losses",
-            metrics={
-                "ssim": {**_PAPER_SSIM, "border": "zeros", "rounding": "down"},
-                "lpips-vgg": _DOWN,
-                "fid": _DOWN,
-            },
+            metrics={"ssim": {**_PAPER_SSIM, "border": "zeros", "rounding": "down"}, "lpips-vgg": _DOWN, "fid": _DOWN},
             photos="Places at 512x512 and CelebA-HQ at 256x256; thin, medium and thick masks of its own",
             surprises=(
                 "SSIM counts the pixels at the border over a black margin",
@@ -125,9 +114,7 @@ PRESETS: dict[str, Preset] = {
             name="mat",
             source="github.com/fenglinglwb/MAT: evaluatoin/cal_psnr_ssim_l1.py, cal_lpips.py, generate_image.py",
             metrics={"psnr": {}, "ssim": _PAPER_SSIM, "l1": {}, "lpips-alex": {}},
-            absent={
-                "fid": "its FID, P-IDS and U-IDS are on StyleGAN's port of the network with another resize",
-            },
+            absent={"fid": "its FID, P-IDS and U-IDS are on StyleGAN's port of the network with another resize"},
             photos="512x512 and 256x256; small and large free-form masks of its own",
             surprises=(_NO_CAP, "L1 is a share there, 100 times that here"),
         ),

@@ -26,18 +26,12 @@ class Protocol:
     """Everything that changes a score and is not the method.
 
     Args:
-        sizes: the rule that gives a photo its size.
         groups: names of the size groups that were scored, as `256x256`.
         bands: name of a band -> its shares of missing pixels, in words.
-        scored: composite or raw.
         rounding: what happens to the values before they are compared.
         metrics: name -> settings: window, range, network, version.
-        masks: where the holes come from.
         pairs_sha256: hash of the list of (image, hole, band) that was scored.
         pixels_sha256: hash of the pixels behind that list, photos and holes.
-        num_pairs: rows of that list.
-        num_images: different photos in it.
-        interval: how the intervals were made.
         name: whose definitions these are, see `cicm.evaluation.presets`.
         source: where those were read; told, but no reason to call two protocols different.
         meanings: name of a metric -> what it is, in words; told, but no reason to call two protocols different.

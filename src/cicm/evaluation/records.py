@@ -27,12 +27,9 @@ class Record:
     """One number.
 
     Args:
-        protocol: how it was measured.
-        method: short name, the row of a table.
         detail: the method in words: its settings, or the weights' name and hash.
         band: share of the image that was missing, as `20-40`.
         group: size group, as `256x256`.
-        metric: name of the metric.
         value: mean over images, or the score of the whole set; None when it could not be measured.
         reason: why there is no value; None when there is one.
         note: what a reader of the value has to know, as that a set of images was small.
@@ -42,7 +39,6 @@ class Record:
         seed: the training seed of a model, where its weights tell it.
         commit: of this code; None outside git.
         seconds: time of filling, per image, without reading and scoring.
-        hardware: where that time was measured.
     """
 
     protocol: Protocol
@@ -92,10 +88,7 @@ class ImageScores:
     """Scores of one filled photo.
 
     Args:
-        method, group, band: the row of the table it counts for.
         image, mask: relative paths, as in the list of pairs.
-        missing: share of its pixels that was missing.
-        scores: metric -> value.
     """
 
     method: str
@@ -239,11 +232,7 @@ def _to_csv(images: Sequence[ImageScores]) -> str:
 
 
 def _from_csv(text: str, path: Path) -> tuple[ImageScores, ...]:
-    """The inverse of `_to_csv`.
-
-    Raises:
-        InputError: another header, or a cell that is not a finite number.
-    """
+    """The inverse of `_to_csv`."""
     rows = list(csv.reader(io.StringIO(text)))
     if not rows or tuple(rows[0][: len(_KEYS)]) != _KEYS:
         raise InputError(

@@ -29,8 +29,7 @@ from cicm.metrics import METRICS, Running, update_all
 from cicm.metrics.pixels import quantised
 from cicm.metrics.published import find, published
 
-Progress = Callable[[str, int], None]
-"""(what is being done, images done since the last call)."""
+Progress = Callable[[str, int], None]  # (what is being done, images done since the last call)
 
 
 @dataclass
@@ -59,12 +58,9 @@ def evaluate(
 
     Args:
         methods: with different names; all raw or none.
-        plan: what to score.
         metrics: names from `cicm.metrics.METRICS` that the preset has.
         batch_size: pictures at once; changes speed and memory alone.
         grid_photos: photos of each size group to keep pictures of.
-        preset: how the metrics are defined.
-        progress: called after each batch.
 
     Returns:
         The records with the scores of each image, and the rows of a picture grid.

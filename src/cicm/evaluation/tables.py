@@ -22,7 +22,6 @@ class Grid:
     """A table before it is drawn.
 
     Args:
-        header: names of the columns.
         rows: cells, as many in each row as there are columns.
         labels: how many of the first columns are words rather than numbers.
     """
@@ -91,16 +90,6 @@ def number(metric: str, value: float, *, sign: bool = False) -> str:
     return format(value, f"{'+' if sign else ''}.{METRICS[metric].digits}f")
 
 
-def missing(reason: str) -> str:
-    """The cell of a metric that could not be measured; never an empty one.
-
-    Example:
-        >>> missing("needs alex.pth")
-        'n/a: needs alex.pth'
-    """
-    return f"{MISSING}{reason}"
-
-
 def title(metric: str) -> str:
     """A metric with its unit and an arrow that says which way is better."""
     entry = METRICS[metric]
@@ -113,7 +102,6 @@ def table(evaluation: Evaluation, *, intervals: bool = False) -> Grid:
     A metric without any value tells the reason once, at the top of its column, and says n/a below.
 
     Args:
-        evaluation: what to show.
         intervals: put the interval behind each mean, and the number of images behind each score of a set. Intervals of
             two methods that overlap do not say that the methods are alike: all methods share the photos, and their
             differences vary by far less. `compare` looks at those.
@@ -137,7 +125,7 @@ def _cell(record: Record | None, intervals: bool) -> str:
     if record is None:
         return "not scored"
     if record.value is None:
-        return missing(record.reason or "")
+        return f"{MISSING}{record.reason or ''}"
     text = number(record.metric, record.value)
     if not intervals:
         return text

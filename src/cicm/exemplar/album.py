@@ -51,12 +51,10 @@ class Entry:
 
     Args:
         path: below the album's folder, with "/".
-        size: of the file in bytes.
         sha256: of the file.
     """
 
     path: str
-    size: int
     sha256: str
 
 
@@ -95,11 +93,12 @@ class Album:
 
     Args:
         folder: where they lie.
-        photos: M of them.
+        photos: M of them, in the order of their digests.
         regions: (M, 9, C) float16, unit vectors; rows of the 3x3 grid from the top.
         anchors: (L, C) float32, unit vectors, one for each set.
         sets: (M, 9) int32, the set of each region.
-        skipped: (path, reason) of files that could not be used.
+        skipped: (path, reason) of files that could not be used; not kept in the file.
+        doubles: files that are byte for byte another one; not kept in the file.
     """
 
     folder: Path
@@ -108,6 +107,7 @@ class Album:
     anchors: np.ndarray
     sets: np.ndarray
     skipped: tuple[tuple[str, str], ...] = ()
+    doubles: tuple[str, ...] = ()
 
     def find(
         self, picture: np.ndarray, hole: np.ndarray, *, count: int = 4, without: Collection[str] = ()
@@ -121,9 +121,9 @@ class Album:
             without: SHA-256 of files that are not to be found, such as the damaged photo's own.
         """
         regions, known = _regions_of(picture, hole)
-        near = self._candidates(regions[known > 0.05])
-        if not len(near):
+        if hole.all():
             return []
+        near = self._candidates(regions[known > 0.05])
         alike = np.einsum("mrc,rc->mr", self.regions[near].astype(np.float32), regions) @ (known / known.sum())
         hits = []
         for place in np.argsort(-alike, kind="stable"):
@@ -161,52 +161,60 @@ def _members_of(sets: bytes, shape: tuple[int, int], count: int) -> list[np.ndar
 def make_album(
     photos: str | os.PathLike | Sequence[str | os.PathLike],
     *,
-    folder: str | os.PathLike | None = None,
+    before: Album | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Album:
-    """Look at photos and remember what they show.
+    """Look at photos and remember what they show. Their order and their names do not matter.
 
     Args:
-        photos: a folder, with all photos below it, or files.
-        folder: that the files' paths are kept relative to; by default the folder, or what the files have in common.
+        photos: a folder, with all photos below it, a file, or several of these.
+        before: an older album; photos that it knows by their digest are not looked at again.
         progress: called with (photos seen, photos in all).
 
     Raises:
         InputError: no such folder, no photo that can be used, too many.
     """
-    if isinstance(photos, (str, os.PathLike)) and Path(photos).is_dir():
-        files, root = find_images(Path(photos)), Path(photos)
-    else:
-        files = [Path(p) for p in ([photos] if isinstance(photos, (str, os.PathLike)) else photos)]
-        if not files:
-            raise InputError("an album needs at least one photo; got none.")
-        root = Path(os.path.commonpath([file.absolute().parent for file in files]))
-    root = Path(folder) if folder is not None else root
+    given = [Path(os.path.abspath(p)) for p in ([photos] if isinstance(photos, (str, os.PathLike)) else photos)]
+    files = sorted({file for one in given for file in (find_images(one) if one.is_dir() else [one])})
+    if not files:
+        raise InputError("an album needs at least one photo; got none.")
     if len(files) > MOST_PHOTOS:
         raise InputError(f"an album holds at most {MOST_PHOTOS} photos; got {len(files)}. Make several.")
-    entries: list[Entry] = []
-    rows: list[np.ndarray] = []
+    root = Path(os.path.commonpath([one if one.is_dir() else one.parent for one in given]))
+    old = {} if before is None else {e.sha256: r for e, r in zip(before.photos, before.regions, strict=True)}
+    found: dict[str, tuple[str, np.ndarray]] = {}
     skipped: list[tuple[str, str]] = []
-    known: set[str] = set()
+    doubles: list[str] = []
     for number, file in enumerate(files, start=1):
-        path = Path(os.path.relpath(file, root)).as_posix()
+        path = file.relative_to(root).as_posix()
         try:
             digest = digest_of(check_readable(file, "photo"))
-            if digest not in known:  # the same file twice counts once
-                picture = read_image(file)
-                regions, _ = _regions_of(picture, np.zeros(picture.shape[:2], dtype=bool))
-                rows.append(regions.astype(np.float16))
-                entries.append(Entry(path, file.stat().st_size, digest))
-                known.add(digest)
+            if digest in found:
+                doubles.append(path)
+            else:
+                found[digest] = path, old[digest] if digest in old else _seen(read_image(file))
         except (InputError, OSError) as error:
             skipped.append((path, reason_of(error)))
         if progress:
             progress(number, len(files))
-    if not entries:
+    if not found:
         raise InputError(f"none of the {len(files)} photos can be used; the first: {skipped[0][1]}")
-    regions = np.stack(rows)
-    anchors, sets = _in_sets(regions)
-    return Album(root.absolute(), tuple(entries), regions, anchors, sets, tuple(skipped))
+    entries = tuple(Entry(found[digest][0], digest) for digest in sorted(found))
+    regions = np.stack([found[entry.sha256][1] for entry in entries])
+    return Album(root, entries, regions, *_in_sets(regions), tuple(skipped), tuple(doubles))
+
+
+def open_album(where: str | os.PathLike, progress: Callable[[int, int], None] | None = None) -> Album:
+    """The album of a folder's photos, made on the spot, or the one in a file of `save_album`.
+
+    Raises:
+        InputError: as `make_album` and `load_album`.
+    """
+    return make_album(where, progress=progress) if Path(where).is_dir() else load_album(where)
+
+
+def _seen(picture: np.ndarray) -> np.ndarray:
+    return _regions_of(picture, np.zeros(picture.shape[:2], dtype=bool))[0].astype(np.float16)
 
 
 def _in_sets(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -270,18 +278,21 @@ def save_album(album: Album, path: str | os.PathLike, *, overwrite: bool = False
 
     target = check_output(path, endings=(".safetensors",), overwrite=overwrite, what="album")
     about = {
+        "format": FORMAT,
         "folder": os.path.relpath(album.folder, target.absolute().parent),
         "photos": [asdict(entry) for entry in album.photos],
     }
     parts = {"regions": album.regions, "anchors": album.anchors, "sets": album.sets}
     arrays = {name: np.ascontiguousarray(part) for name, part in parts.items()}  # written as they lie in memory
     with atomic(target, overwrite=overwrite) as part:
-        save_file(arrays, part, {"format": FORMAT, "album": json.dumps(about)})
+        # One entry: the order of several in the header is not fixed, and the same album shall be the same file.
+        save_file(arrays, part, {"album": json.dumps(about)})
     return target
 
 
 @dataclass(frozen=True)
 class _About:
+    format: str
     folder: str
     photos: tuple[Entry, ...]
 
@@ -300,17 +311,17 @@ def load_album(path: str | os.PathLike) -> Album:
     try:
         with safe_open(str(file), framework="numpy") as stream:
             metadata = stream.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(
-                    f"{file} is no album of this version (expected format {FORMAT!r}, got "
-                    f"{metadata.get('format')!r}). Make it again with cicm remember FOLDER -o {file.name}."
-                )
+            plain = json.loads(metadata.get("album", "null"))
+            if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+                raise InputError(_not_ours(file, metadata))
             arrays = {name: stream.get_tensor(name) for name in ("regions", "anchors", "sets")}
-        about: Any = from_plain(_About, json.loads(metadata["album"]), where="album")
-    except InputError:
-        raise
+        about: Any = from_plain(_About, plain, where="album")
+    except InputError as error:
+        if str(file) in str(error):
+            raise
+        raise InputError(f"the album {file} is damaged: {error} Make it again.") from error
     except Exception as error:  # safetensors raises its own kinds
-        raise InputError(f"the album {file} is damaged: {reason_of(error)} Make it again.") from error
+        raise InputError(f"{file} is no album, or is damaged: {reason_of(error)} Make it again.") from error
     regions, anchors, sets = arrays["regions"], arrays["anchors"], arrays["sets"]
     whole = (
         regions.dtype == np.float16
@@ -329,5 +340,14 @@ def load_album(path: str | os.PathLike) -> Album:
         parts = entry.path.split("/")
         if not entry.path or entry.path.startswith("/") or ".." in parts or "\\" in entry.path or "\0" in entry.path:
             raise InputError(f"the album {file} names a photo out of its folder: {entry.path!r}. Make it again.")
-    folder = (file.absolute().parent / about.folder).resolve()
+    folder = Path(os.path.abspath(file.absolute().parent / about.folder))
     return Album(folder, about.photos, regions, anchors, sets)
+
+
+def _not_ours(file: Path, metadata: dict[str, str]) -> str:
+    again = f"Make it with cicm remember FOLDER -o {file.name}."
+    if "album" in metadata:
+        return f"{file} is an album of another version of cicm, which is not read any more. {again}"
+    if metadata.get("format", "").startswith("cicm-"):
+        return f"{file} is no album but a model or an index; an album holds one's own photos. {again}"
+    return f"{file} is safetensors, but no album. {again}"

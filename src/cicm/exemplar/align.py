@@ -40,6 +40,12 @@ SAME = 0.9
 SCALES = (4.0, 8.0, 16.0, 32.0, 64.0)
 """Blurs in pixels by which flow and doubt are continued into the hole, nearest first."""
 
+BENT = 0.6
+"""Pixels that the flow changes by from one pixel to the next, at which a copy is doubted."""
+
+ALONE, UNLIKELY = 0.6, 0.35
+"""Weight of a copy that no other one confirms; difference in tone from a film over the hole at which it is doubted."""
+
 GAINS = (0.7, 1.4)
 
 
@@ -73,10 +79,19 @@ class Copies:
 def available() -> bool:
     """Whether OpenCV is there."""
     try:
-        _opencv()
+        check_available()
     except AlignmentUnavailable:
         return False
     return True
+
+
+def check_available() -> None:
+    """Refuse before any work where OpenCV is missing.
+
+    Raises:
+        AlignmentUnavailable: it is.
+    """
+    _opencv()
 
 
 def aligned_copies(
@@ -84,7 +99,6 @@ def aligned_copies(
     hole: np.ndarray,
     photos: Sequence[np.ndarray],
     *,
-    fill: np.ndarray | None = None,
     unwanted: np.ndarray | None = None,
 ) -> Copies:
     """Look for the hole's content in other photos of the same scene.
@@ -94,7 +108,6 @@ def aligned_copies(
             have no influence.
         hole: (h, w) bool.
         photos: other photos, (h', w', 3) uint8 or float32 in [0, 1], of any size.
-        fill: (h, w, 3) float32, another fill of the hole, as one more opinion where two copies differ.
         unwanted: (h, w, 3) float32, what is to be replaced; a photo that shows the same in the hole is refused. None
             where that is not known.
 
@@ -127,8 +140,7 @@ def aligned_copies(
                 found.append((index, *copy))
     if not found:
         return replace(nothing, same=tuple(same))
-    opinion = None if fill is None else fill[here]
-    colours, weight, shares = _agreed(cv, gone, [one[1] for one in found], [one[2] for one in found], opinion)
+    colours, weight, shares = _agreed(cv, part, gone, [one[1] for one in found], [one[2] for one in found])
     nothing.colours[here], nothing.weight[here] = colours, weight
     order = sorted(range(len(found)), key=lambda k: -shares[k])
     return Copies(nothing.colours, nothing.weight, tuple(found[k][0] for k in order if shares[k] > 0), tuple(same))
@@ -225,10 +237,10 @@ def _copy(
     count = cv.GaussianBlur(sure.astype(np.float32), (0, 0), 2)
     step = step / np.maximum(count, 1e-6)[..., None]
     copy = (copy + membrane(step, (count > 0.3) & ~gone)).clip(0, 1)
-    doubt = _continued(cv, difference[..., None], ring, (~ring).astype(np.float32))[..., 0]
-    return copy.astype(np.float32), np.where(valid & gone, np.exp(-((doubt / (1.5 * AGREES)) ** 2)), 0).astype(
-        np.float32
-    )
+    doubt = _continued(cv, difference[..., None], ring, (~ring).astype(np.float32))[..., 0] / (1.5 * AGREES)
+    bent = np.stack(np.gradient(cv.GaussianBlur(flow, (0, 0), 3), axis=(0, 1)))  # torn where things at two depths meet
+    doubt = doubt**2 + (bent**2).sum((0, 3)) / BENT**2
+    return copy.astype(np.float32), np.where(valid & gone, np.exp(-doubt), 0).astype(np.float32)
 
 
 def _shows(cv: ModuleType, unwanted: np.ndarray, colours: np.ndarray, confidence: np.ndarray) -> bool:
@@ -241,21 +253,25 @@ def _shows(cv: ModuleType, unwanted: np.ndarray, colours: np.ndarray, confidence
 
 def _agreed(
     cv: ModuleType,
+    film: np.ndarray,
     gone: np.ndarray,
     copies: Sequence[np.ndarray],
     confidences: Sequence[np.ndarray],
-    opinion: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Copies that agree with each other weigh more: colours, weight (h, w), and the share of each copy."""
+    """Copies that agree with each other weigh more: colours, weight (h, w), and the share of each copy.
+
+    A copy that is alone must be of about the tone that the rim's colours suggest (`film`).
+    """
     stack, sure = np.stack(copies), np.stack(confidences)
-    agreement = np.ones_like(sure)
+    far = [np.abs(cv.GaussianBlur(one - film, (0, 0), 8)).mean(2) for one in stack]
+    agreement = ALONE * np.exp(-((np.stack(far) / UNLIKELY) ** 4))
     if len(stack) > 1:
         for k in range(len(stack)):
             others = [j for j in range(len(stack)) if j != k]
             apart = np.stack([_difference(cv, stack[k], stack[j], (sure[k] > 0) & (sure[j] > 0)) for j in others])
             support = np.exp(-((apart / (2 * AGREES)) ** 2)) * sure[others]
             alone = sure[others].sum(0) < 0.05
-            agreement[k] = np.where(alone, 0.6, support.sum(0) / np.maximum(sure[others].sum(0), 1e-6))
+            agreement[k] = np.where(alone, agreement[k], support.sum(0) / np.maximum(sure[others].sum(0), 1e-6))
     weights = sure * agreement
     best = (weights**4 + 1e-12) * (sure > 0)  # nearly the best one alone: a mean of copies is blurred
     total = best.sum(0)

@@ -50,11 +50,9 @@ class Exported:
     """A file that was written and compared with the model.
 
     Args:
-        path: of the file.
         kind: "onnx" or "torch".
         difference: largest absolute difference from the model.
         sizes: (B, H, W) at which it was compared; none is the one it was traced at.
-        seconds: all of it.
     """
 
     path: Path
@@ -82,7 +80,6 @@ def export(loaded: LoadedModel, path: str | os.PathLike, kind: str, *, overwrite
         loaded: from `cicm.assembly.load_weights`, on the CPU.
         path: ends in .onnx or .pt2.
         kind: "onnx" or "torch".
-        overwrite: replace an existing file.
 
     Raises:
         InputError: an unknown kind, another ending, a folder, an existing file without `overwrite`; packages that are
@@ -115,11 +112,7 @@ def export(loaded: LoadedModel, path: str | os.PathLike, kind: str, *, overwrite
 
 
 def check_export(path: str | os.PathLike, kind: str, *, overwrite: bool = False) -> Path:
-    """Where a file of that kind may be written.
-
-    Raises:
-        InputError: as `export` has it.
-    """
+    """Where a file of that kind may be written."""
     if kind not in KINDS:
         raise InputError(f"a model is exported to {' or '.join(KINDS)}; got {kind!r}.")
     return check_output(path, endings=(KINDS[kind],), overwrite=overwrite, what=f"{kind} file")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cicm.conventions import loaded_late
 
 if TYPE_CHECKING:
     from cicm.folders.assigning import MaskAlpha, MaskBeside, MaskBoxes, MaskColour, MaskFolder, MaskSource, OneMask
@@ -12,37 +13,13 @@ if TYPE_CHECKING:
     from cicm.folders.plan import FolderTask
     from cicm.folders.run import FolderRun, fill_folder
 
-_HOMES = {
-    "engine": ["Engine"],
-    "assigning": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
-    "outcome": ["Outcome", "Summary"],
-    "plan": ["FolderTask"],
-    "run": ["FolderRun", "fill_folder"],
-}
-
-__all__ = [
-    "Engine",
-    "FolderRun",
-    "FolderTask",
-    "MaskAlpha",
-    "MaskBeside",
-    "MaskBoxes",
-    "MaskColour",
-    "MaskFolder",
-    "MaskSource",
-    "OneMask",
-    "Outcome",
-    "Summary",
-    "fill_folder",
-]
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"cicm.folders.{home}"), name)
-    raise AttributeError(f"module 'cicm.folders' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = loaded_late(
+    __name__,
+    {
+        "engine": ["Engine"],
+        "assigning": ["MaskAlpha", "MaskBeside", "MaskBoxes", "MaskColour", "MaskFolder", "MaskSource", "OneMask"],
+        "outcome": ["Outcome", "Summary"],
+        "plan": ["FolderTask"],
+        "run": ["FolderRun", "fill_folder"],
+    },
+)

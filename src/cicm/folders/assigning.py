@@ -53,7 +53,6 @@ class Assigned:
     Args:
         jobs: one for each result, still without its name.
         missing: (photo, why it has no mask).
-        unused: masks or rows that belong to no photo.
     """
 
     jobs: tuple[Job, ...]
@@ -68,9 +67,6 @@ class MaskSource:
     Args:
         invert: fill what would be kept, and keep what would be filled.
         grow: pixels by which the hole is grown to all sides, after inverting.
-
-    Raises:
-        InputError: a grow below 0 or above 512.
     """
 
     invert: bool = False
@@ -80,11 +76,7 @@ class MaskSource:
         check_grow(self.grow)
 
     def assign(self, root: Path, found: Listing) -> Assigned:
-        """Which of the files found are photos, and what belongs to each.
-
-        Raises:
-            InputError: the masks can't be found at all.
-        """
+        """Which of the files found are photos, and what belongs to each."""
         raise NotImplementedError
 
     def where(self, root: Path, mask: str) -> Path:
@@ -106,11 +98,7 @@ class MaskSource:
         raise NotImplementedError
 
     def apply(self, photo: Photo, job: Job, root: Path) -> tuple[Photo, np.ndarray]:
-        """The photo as it is to be filled, and its hole, (H, W) bool, with something in it.
-
-        Raises:
-            InputError: as `cicm.photos.marking.mark`.
-        """
+        """The photo as it is to be filled, and its hole, (H, W) bool, with something in it."""
         pixels, hole = mark(photo.pixels, self.marks(job, root))
         return photo.with_pixels(pixels), hole
 
@@ -183,9 +171,6 @@ class MaskBeside(_MaskFiles):
     """Masks beside the photos: with the suffix `_mask`, the mask of `a.jpg` is `a_mask.png`, of any picture's ending.
 
     Numbers may follow (`a_mask000.png`, `a_mask001.png`, as LaMa has them). Several masks of a photo are united.
-
-    Raises:
-        InputError: a suffix that is empty or has a slash in it.
     """
 
     suffix: str
@@ -249,9 +234,6 @@ class MaskColour(_InThePhoto):
     Args:
         colour: red, green and blue, 0 to 255.
         tolerance: largest difference in any of the three that still counts.
-
-    Raises:
-        InputError: numbers out of range.
     """
 
     colour: tuple[int, int, int]

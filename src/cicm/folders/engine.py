@@ -38,9 +38,6 @@ class Engine:
         workers: threads that read and write; None takes one more than there are cores, and one for each of a batch.
         batch: most pictures in one forward; None takes 1 on a CPU, where larger ones are slower, and 8 elsewhere.
         ram: bytes that the pictures in work may take together, about; a larger picture is done alone.
-
-    Raises:
-        InputError: a number below 1.
     """
 
     workers: int | None = None
@@ -67,9 +64,6 @@ class Engine:
             work: called in a worker's thread, with an inpainter of its own.
             inpainter: its network runs in the thread that iterates.
             stop: once set, no further job begins; those begun are finished.
-
-        Raises:
-            Whatever `work` raises: the run ends with it.
         """
         batch = self.batch or (1 if inpainter.device.type == "cpu" else 8)
         count = self.workers or (_cores() + batch)

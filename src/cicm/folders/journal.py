@@ -43,12 +43,8 @@ class Entry:
 
     Args:
         output: path of the result, below the folder of results.
-        inputs: what it was made of.
         settings: digest of the settings that it was made with.
-        size: bytes of the result.
-        digest: of the result.
         finished: it has taken its place; otherwise it was about to.
-        run: which run made it.
     """
 
     output: str
@@ -131,7 +127,6 @@ class Journal:
         out: the folder of results; it exists.
         settings: what decides about results, as plain data.
         name: of this journal among those of the folder, such as a shard's.
-        run: names the run.
 
     Raises:
         InputError: another run writes this journal, or it can't be written.

@@ -42,7 +42,6 @@ class Actors:
     """How many processes fill photos, and what Ray keeps free for each.
 
     Args:
-        count: how many.
         cores: CPU cores of each, or a part of one.
         gpus: GPUs of each, or a part of one.
         photos_per_batch: what an actor gets at a time, and does again if it dies.
@@ -98,7 +97,6 @@ class RayRun(FolderRun):
     Args:
         make_inpainter: called in each actor and once here; it can be pickled, such as a plain function.
         task: all machines see its folders under the same names.
-        actors: how many, and what each takes.
         batch: most pictures in one forward of an actor; None decides by the device.
         ram: bytes that the pictures in work may take together in one actor.
 
@@ -156,9 +154,7 @@ class _FillOnRay:
 
     Args:
         task: what is asked for.
-        make_inpainter: makes the inpainter, in the actor.
         engine: how much happens at a time in one actor.
-        run: names the run, of all actors.
         began: when it began, in seconds since 1970.
     """
 

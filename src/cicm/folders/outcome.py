@@ -11,11 +11,9 @@ class Outcome:
     """What became of one photo.
 
     Args:
-        photo: path below the folder of photos.
         output: path of the result below the folder of results; empty if there is none.
         status: "done": this run filled it. "already": an earlier run filled it, and the journal proves it. "failed".
             "unsupported": a picture of a format that is not read. "skipped": it has no mask, and `missing` is "skip".
-        error: what was wrong.
         notes: what a reader may want to know, such as something that could not be kept.
         seconds: from opening the photo to the result in its place.
         details: width, height, missing share, and whatever else the inpainter reports.
@@ -37,14 +35,9 @@ class Summary:
     """How a run went.
 
     Args:
-        done: photos that this run filled.
-        already: photos that an earlier run filled.
-        failed: photos without a result.
-        unsupported: pictures of formats that are not read.
         skipped: photos without a mask, left out as asked.
         not_begun: photos that were left when the run ended early. What a limit leaves does not count.
         seconds: how long the run took, without looking at the folders.
-        stopped: why it ended early.
     """
 
     done: int = 0

@@ -28,11 +28,9 @@ class Preview:
     """What a dry run found.
 
     Args:
-        plan: what would be done.
         jobs: photos whose headers were read; all, evenly spaced ones, or the first ones up to the limit.
         sizes: (height, width) of those that can be read.
         faults: (photo, what is wrong) as far as headers and names tell.
-        seconds: how long each timed photo took.
         tried: (photo, what is wrong) of the timed photos.
     """
 
@@ -59,11 +57,7 @@ def preview(task: FolderTask, plan: FolderPlan) -> Preview:
 
 
 def _checked(task: FolderTask, job: Job) -> tuple[int, int]:
-    """(height, width) of a photo that can be filled, as far as headers and names tell.
-
-    Raises:
-        InputError: it can't.
-    """
+    """(height, width) of a photo that can be filled, as far as headers and names tell."""
     height, width = check_header(task.photos / job.photo)
     if not task.overwrite and os.path.lexists(task.out / job.output):
         raise InputError("its result exists, and no journal proves that it is one.")

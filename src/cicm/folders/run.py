@@ -37,7 +37,6 @@ class Filler:
 
     Args:
         task: what is asked for.
-        journal: open, of the run.
         ram: bytes that the pictures in work may take together.
         proven: asked before an existing result is refused, if several processes share the work.
     """
@@ -98,7 +97,7 @@ class Filler:
                 seen, hole = task.masks.apply(photo, job, task.photos)
             repaired, report = inpainter.fill_photo(seen, hole)
             staged = self.journal.parts / (secrets.token_hex(8) + Path(job.output).suffix)
-            notes = [*photo.notes, *told, *save_photo(repaired, staged)]
+            notes = [*photo.notes, *told, *save_photo(repaired, staged), *report.notes]
         if ENDINGS[file.suffix.lower()] != photo.format:
             notes.append(f"the file's content is {photo.format}, which its name does not say")
         if report.missing > LARGE_HOLE:
@@ -129,7 +128,6 @@ class FolderRun:
     Args:
         inpainter: fills; its settings and weights are part of the results' settings.
         task: what is asked for.
-        engine: how much happens at a time.
 
     Raises:
         InputError: what `FolderTask.plan` refuses; another run is writing to the same folder.

@@ -9,16 +9,3 @@ from cicm.look.numbers import numbers
 from cicm.look.page import page
 from cicm.look.reading import Look, Visit, look
 from cicm.look.sources import Source, SourceIndex
-
-__all__ = [
-    "Look",
-    "Source",
-    "SourceIndex",
-    "Visit",
-    "look",
-    "make_index",
-    "numbers",
-    "page",
-    "read_index",
-    "save_index",
-]

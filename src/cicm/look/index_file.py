@@ -51,7 +51,6 @@ def read_index(path: str | Path, model: nn.Module | None = None) -> SourceIndex:
     """Read an index that `save_index` wrote; nothing in it is trusted.
 
     Args:
-        path: the file.
         model: the index must have been made with it.
 
     Raises:
@@ -109,20 +108,11 @@ def _site(site: str, tensors: dict[str, np.ndarray], photos: int) -> SiteSources
         if value.shape != wanted or value.dtype != kind:
             raise ValueError(f"{name} is {value.shape} {value.dtype}")
     lengths = np.diff(one.ends, prepend=0)
-    sound = (
-        one.photo.min() >= -1
-        and one.photo.max() < photos
-        and np.isfinite(one.weight).all()
-        and np.isfinite(one.similarity).all()
-        and np.isfinite(one.typical).all()
-        and one.box.min() >= 0
-        and one.window.min() >= 0
-        and one.regions.min() >= 0
-        and lengths.min() >= 0
-        and lengths.max() <= _MAX_THUMBNAIL
-        and one.ends[-1] == one.thumbnails.size
-    )
-    if not sound:
+    numbers = (one.weight, one.similarity, one.typical)
+    counts = (one.box, one.window, one.regions, lengths)
+    sound = one.photo.min() >= -1 and one.photo.max() < photos and all(np.isfinite(value).all() for value in numbers)
+    sound = sound and all(value.min() >= 0 for value in counts) and lengths.max() <= _MAX_THUMBNAIL
+    if not sound or one.ends[-1] != one.thumbnails.size:
         raise ValueError("its numbers are out of range")
     for start, end in zip(one.ends - lengths, one.ends, strict=True):
         if end > start:
@@ -133,11 +123,7 @@ def _site(site: str, tensors: dict[str, np.ndarray], photos: int) -> SiteSources
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) that a JPEG's header states; a few bytes can claim a huge picture, which a browser would try.
-
-    Raises:
-        ValueError: no JPEG, or none with exactly one frame.
-    """
+    """(width, height) that a JPEG's header states; a few bytes can claim a huge picture, which a browser would try."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("a thumbnail is no JPEG")
     place, found = 2, []

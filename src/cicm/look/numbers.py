@@ -9,8 +9,7 @@ import numpy as np
 from cicm.look.reading import Look, Visit
 from cicm.look.sources import Source, SourceIndex
 
-TOP = 8
-"""Contexts that are told of each region; the others are summed up."""
+TOP = 8  # contexts that are told of each region; the others are summed up
 
 
 def numbers(look: Look, index: SourceIndex | None = None, top: int = TOP) -> dict[str, Any]:
@@ -19,7 +18,6 @@ def numbers(look: Look, index: SourceIndex | None = None, top: int = TOP) -> dic
     Args:
         look: from `cicm.look.look`.
         index: adds, for each context that is among the top of a region, where it is nearest to.
-        top: contexts told for each region.
     """
     visits = []
     wanted: dict[str, set[tuple[int, int]]] = {site: set() for site in look.memories}
@@ -58,6 +56,8 @@ def numbers(look: Look, index: SourceIndex | None = None, top: int = TOP) -> dic
         "missing": short(look.report.missing),
         "box": list(look.report.box),
         "reduced": look.report.reduced,
+        "fill": look.report.fill,
+        "lenders": list(look.report.lenders),
         "weights": look.fingerprint,
         "memories": look.memories,
         "visits": visits,
@@ -109,15 +109,9 @@ def summary(look: Look, visit: Visit) -> dict[str, Any]:
 
 
 def _plain(sources: list[Source]) -> list[dict[str, Any]]:
+    measured = ("weight", "similarity", "typical")
     return [
-        {
-            "photo": s.photo,
-            "box": list(s.box),
-            "weight": short(s.weight),
-            "similarity": short(s.similarity),
-            "typical": short(s.typical),
-        }
-        for s in sources
+        {"photo": s.photo, "box": list(s.box), **{name: short(getattr(s, name)) for name in measured}} for s in sources
     ]
 
 

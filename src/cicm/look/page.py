@@ -17,16 +17,13 @@ from cicm.conventions import InputError
 from cicm.look.numbers import TOP, short, summary, visible
 from cicm.look.reading import Look, Visit
 from cicm.look.sources import SourceIndex
+from cicm.memory.drawing import coloured
 
-_WITH_SOURCES = 3
-"""Contexts of each region whose sources are shown."""
-_SHOWN_SIDE = 640
-"""Longest side of a picture on the page, in pixels."""
-MAX_THUMBNAILS = 6 * 2**20
-"""Bytes of all thumbnails on a page; the contexts that matter most come first."""
+_WITH_SOURCES = 3  # contexts of each region whose sources are shown
+_SHOWN_SIDE = 640  # longest side of a picture on the page, in pixels
+MAX_THUMBNAILS = 6 * 2**20  # bytes of all thumbnails on a page; the contexts that matter most come first
 MAX_PAGE = 32 * 2**20
-_NUMBERED = 600
-"""Up to so many cells, each has the number of its set written on it."""
+_NUMBERED = 600  # up to so many cells, each has the number of its set written on it
 
 _Rgb = tuple[int, int, int]
 _RATIO: tuple[_Rgb, ...] = ((247, 247, 240), (161, 207, 201), (64, 145, 158), (24, 82, 112), (12, 36, 64))
@@ -38,6 +35,12 @@ _HONEST = (
     "running mean of features, taken while the network was still changing, and nobody wrote down which photos went "
     "into it."
 )
+
+_FILLS = {
+    "both": "The repaired picture joins the network's fill with patches of known pixels. "
+    "The maps explain the network's part alone.",
+    "network": "The network filled the hole. The maps explain all of it.",
+}
 
 
 def page(look: Look, index: SourceIndex | None = None) -> str:
@@ -89,7 +92,9 @@ def _part(name: str) -> str:
 
 
 def _notes(look: Look, index: SourceIndex | None) -> list[str]:
-    notes = []
+    notes = [_FILLS[look.report.fill], *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in look.report.notes)]
+    if lenders := look.report.lenders:
+        notes.append(f"Photos of the album gave pixels: {', '.join(lenders)}.")
     if index:
         many = index.facts
         notes.append(_HONEST)
@@ -163,9 +168,9 @@ def _visit(look: Look, visit: Visit) -> dict[str, Any]:
     off = f"{found['ratio_error']:.2f} on average; red: more context than is missing"
     maps = (
         ("sets", "Set of each region", f"{len(found['sets'])} of {sets} sets are used", _set_colours(visit, sets)),
-        ("estimated", "Estimated ratio", _means(found), _coloured(visit.estimated, _RATIO)),
-        ("true", "True ratio", "the share of the cell that is missing", _coloured(visit.true, _RATIO)),
-        ("difference", "Estimated minus true", off, _coloured((visit.estimated - visit.true + 1) / 2, _DIFFERENCE)),
+        ("estimated", "Estimated ratio", _means(found), coloured(visit.estimated, _RATIO)),
+        ("true", "True ratio", "the share of the cell that is missing", coloured(visit.true, _RATIO)),
+        ("difference", "Estimated minus true", off, coloured((visit.estimated - visit.true + 1) / 2, _DIFFERENCE)),
     )
     return {
         "title": f"Site {visit.site}" + (f", visit {visit.number + 1} of {same}" if same > 1 else ""),
@@ -208,12 +213,7 @@ def _grid(look: Look) -> str:
     tall, wide = look.report.network_size
     height, width = look.work
     top, left = look.offset
-    places = {
-        "left": -left / width,
-        "top": -top / height,
-        "width": wide / width,
-        "height": tall / height,
-    }
+    places = {"left": -left / width, "top": -top / height, "width": wide / width, "height": tall / height}
     return "; ".join(f"{name}: {100 * share:.4f}%" for name, share in places.items())
 
 
@@ -235,13 +235,6 @@ def _css(colour: _Rgb) -> str:
 
 def _set_colours(visit: Visit, count: int) -> np.ndarray:
     return np.array([_palette(number) for number in range(count)], np.uint8)[visit.sets]
-
-
-def _coloured(values: np.ndarray, scale: tuple[_Rgb, ...]) -> np.ndarray:
-    """Values in [0, 1] -> RGB bytes, by straight lines between the colours."""
-    places = np.linspace(0, 1, len(scale))
-    channels = [np.interp(values, places, [colour[c] for colour in scale]) for c in range(3)]
-    return np.stack(channels, -1).round().astype(np.uint8)
 
 
 def _data(look: Look, index: SourceIndex | None) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from cicm.ops import missing_share
 from cicm.photos.photo import Photo
 from cicm.photos.pixels import Box
 
-MAX_REGIONS = 100_000
-"""Regions of all visits together; more would make a page that no browser enjoys."""
+MAX_REGIONS = 100_000  # regions of all visits together; more would make a page that no browser enjoys
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,6 @@ class Visit:
     """What the regions of one map found, at one visit of one site; rows are cells, row by row.
 
     Args:
-        site: name of the site.
         number: 0 for the first visit; recurrent networks come back.
         grid: (h, w) cells of the map, padding included.
         sets: (N,), the set that each region reads from (Eq. 1).
@@ -64,14 +62,9 @@ class Look:
     """A repair and what it read.
 
     Args:
-        name: of the photo's file.
-        report: what the inpainter did.
         work: (height, width) of the seen part for the network, before padding.
         original: (H, W, 3) uint8, the whole photo.
-        corrupted: the same with the hole in grey.
-        repaired: the same, filled.
         visits: every visit of every memory that has sets, in order.
-        memories: site -> plain facts about its memory.
         fingerprint: of the model, to match an index of sources.
     """
 
@@ -109,29 +102,33 @@ class Look:
         return x[0], y[0], x[1], y[1]
 
 
-def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False) -> Look:
+def look(inpainter: Inpainter, photo: Photo, mask: Any) -> Look:
     """Repair a photo as `Inpainter.fill_photo` does, and keep what was read on the way; changes nothing.
 
     A fill of several calls of the network, or of a reduced picture, has no single map: it is made again in one piece.
 
     Args:
-        inpainter: of a model with memories.
         photo: opened by `cicm.photos.open_photo`.
         mask: white = fill, of the photo's size.
-        invert: black = fill.
 
     Raises:
-        InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown.
+        InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown, a fill that
+            the network had no part in.
     """
     memories = with_sets(inpainter.model)
-    hole = to_hole(mask, invert=invert)[0].numpy() > 0.5
-    filled, report, caught = _watched(inpainter, photo, mask, invert)
+    hole = to_hole(mask)[0].numpy() > 0.5
+    filled, report, caught = _watched(inpainter, photo, mask)
     left, top, right, bottom = report.box
     work = (bottom - top, right - left)
     if len(caught) != 1 or report.reduced != 1:  # a map is of one forward
         inpainter = inpainter.in_one_piece()
-        filled, report, caught = _watched(inpainter, photo, mask, invert)
+        filled, report, caught = _watched(inpainter, photo, mask)
         work = inpainter.plan(hole).work
+    if not caught:
+        raise InputError(
+            "the network filled nothing here, so nothing was read: the hole is in a flat place, or patches alone "
+            "filled it. Choose another hole, or fill='both'."
+        )
     assert len(caught) == 1, "one photo in one piece is one forward"
     padded_hole, found = caught[0]
     total = sum(len(read.sets) for site in memories for read in found.reads[site])
@@ -161,9 +158,7 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any, *, invert: bool = False)
     )
 
 
-def _watched(
-    inpainter: Inpainter, photo: Photo, mask: Any, invert: bool
-) -> tuple[Photo, Report, list[tuple[Tensor, Inpainting]]]:
+def _watched(inpainter: Inpainter, photo: Photo, mask: Any) -> tuple[Photo, Report, list[tuple[Tensor, Inpainting]]]:
     """The filled photo, what was done, and (hole, result) of each forward."""
     caught: list[tuple[Tensor, Inpainting]] = []
 
@@ -172,7 +167,7 @@ def _watched(
 
     handle = inpainter.model.register_forward_hook(keep)
     try:
-        filled, report = inpainter.fill_photo(photo, mask, invert=invert)
+        filled, report = inpainter.fill_photo(photo, mask)
     finally:
         handle.remove()
     return filled, report, caught

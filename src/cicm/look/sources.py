@@ -16,11 +16,9 @@ from cicm.conventions import InputError
 from cicm.memory import ContextMemory
 from cicm.photos.pixels import Box
 
-MAX_CELLS = 2**21
-"""Entries of all contexts together."""
+MAX_CELLS = 2**21  # entries of all contexts together
 MOST_KEPT = 16
-THUMBNAIL = 72
-"""Longest side of a thumbnail, in pixels."""
+THUMBNAIL = 72  # longest side of a thumbnail, in pixels
 _MAX_NAME = 1024
 
 
@@ -30,7 +28,6 @@ class Source(NamedTuple):
     Args:
         photo: its file, relative to the folder that was indexed.
         box: (left, top, right, bottom) of its cell, in pixels of the upright photo.
-        window: what the thumbnail shows, likewise.
         weight: softmax weight of the context for this region (Eq. 4 before any choice of the best).
         similarity: of region and context, as the memory measures it.
         typical: mean similarity of this context and all complete regions that chose its set: what is usual.
@@ -78,10 +75,8 @@ class Facts:
     """How an index was made.
 
     Args:
-        photos_read: photos that were looked at.
         photos_skipped: files that could not be read, or were smaller than the network takes.
         regions: complete cells that were looked at, of all sites.
-        side: of the windows, in pixels.
         keep: M.
     """
 
@@ -97,10 +92,7 @@ class SourceIndex:
     """For each context the regions that would be written to it with the largest weight, at most one of a photo.
 
     Args:
-        fingerprint: of the model that it was made with.
         photos: names of the photos that any entry is from.
-        sites: site name -> its sources.
-        facts: how it was made.
     """
 
     fingerprint: str
@@ -135,11 +127,7 @@ class SourceIndex:
 
 
 def with_sets(model: nn.Module) -> dict[str, ContextMemory]:
-    """Site -> memory, for those that have sets to look into.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Site -> memory, for those that have sets to look into."""
     stored = {name: memory for name, memory in model.memories.items() if memory.has_sets}  # type: ignore[union-attr,operator]
     if not stored:
         raise InputError("this model has no memory; it is a network alone, or a control that stores nothing.")

@@ -7,27 +7,3 @@ from cicm.memory.rules import augment, inject, inject_fast, keep_top, read, read
 from cicm.memory.single_image import SingleImageContext
 from cicm.memory.source import ContextSource
 from cicm.memory.state import MemoryConfig, MemoryRead, MemoryState
-
-__all__ = [
-    "KINDS",
-    "ContextMemory",
-    "ContextSource",
-    "ConvolutionControl",
-    "LearnedTable",
-    "MemoryConfig",
-    "MemoryRead",
-    "MemoryState",
-    "SingleImageContext",
-    "augment",
-    "create",
-    "inject",
-    "inject_fast",
-    "inter_set",
-    "intra_set",
-    "keep_top",
-    "pixel_ratio",
-    "ratio_error",
-    "read",
-    "read_fast",
-    "route",
-]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import nn
 
 from cicm.memory.module import ContextMemory
 from cicm.memory.single_image import SingleImageContext
 from cicm.memory.source import ContextSource
-from cicm.memory.state import Kind, MemoryConfig, MemoryRead, MemoryState
+from cicm.memory.state import Complete, Kind, Map, MemoryConfig, MemoryRead, MemoryState, Ratio
 from cicm.ops import as_regions
 
 
@@ -54,12 +53,7 @@ class ConvolutionControl(ContextSource):
         hidden = max(1, round((numbers - channels) / (2 * channels + 1)))
         self.block = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, channels, 1))
 
-    def read(
-        self,
-        features: Float[Tensor, "B C h w"],
-        ratio: Float[Tensor, " N"] | None = None,
-        complete: Bool[Tensor, " N"] | None = None,
-    ) -> MemoryRead:
+    def read(self, features: Map, ratio: Ratio | None = None, complete: Complete | None = None) -> MemoryRead:
         offered = self.block(features)
         share = self._ratio(features, ratio)
         blended = features + share.view(features.shape[0], 1, *features.shape[2:]) * offered

@@ -83,7 +83,7 @@ def _usage_map(canvas: Image.Image, draw: ImageDraw.ImageDraw, box: Box, inspect
     relative = inspection.usage.T * sets * contexts
     highest = max(2.0, _round_up(float(relative.max())))
     # The square root shows what is below an even share too, where most contexts are.
-    _image(canvas, box, _coloured((relative / highest) ** 0.5, _SEQUENTIAL))
+    _image(canvas, box, coloured((relative / highest) ** 0.5, _SEQUENTIAL))
     draw.rectangle((left, box[1], right, bottom), outline=_FAINT)
     _set_labels(draw, box, sets)
     values = [0.0, 1.0, highest] if highest < 8 else [0.0, 1.0, highest / 4, highest]  # a quarter close to 1 is no help
@@ -96,7 +96,7 @@ def _between_map(canvas: Image.Image, draw: ImageDraw.ImageDraw, box: Box, inspe
     count = len(inspection.between)
     _heading(draw, box, "Similarity of anchors", "set by set; the paper wants it low off the diagonal")
     largest = max(1.0, _round_up(float(abs(inspection.between).max()) - 1e-6))
-    _image(canvas, box, _coloured((inspection.between / largest + 1) / 2, _DIVERGING))
+    _image(canvas, box, coloured((inspection.between / largest + 1) / 2, _DIVERGING))
     draw.rectangle(box, outline=_FAINT)
     _set_labels(draw, box, count)
     _set_labels(draw, box, count, down=True)
@@ -176,7 +176,7 @@ def _set_labels(draw: ImageDraw.ImageDraw, box: Box, count: int, *, down: bool =
         _text(draw, ((left + right) // 2, bottom + 26), "set", 13, _FAINT, "mt")
 
 
-def _coloured(values: Float[np.ndarray, "h w"], colours: tuple[Colour, ...]) -> UInt8[np.ndarray, "h w 3"]:
+def coloured(values: Float[np.ndarray, "..."], colours: tuple[Colour, ...]) -> UInt8[np.ndarray, "... 3"]:
     """Values in [0, 1] -> RGB bytes, by straight lines between the colours."""
     places = np.linspace(0, 1, len(colours))
     channels = [np.interp(values, places, [colour[c] for colour in colours]) for c in range(3)]
@@ -200,7 +200,7 @@ def _scale(
     labels: list[str],
 ) -> None:
     _, top, right, bottom = box
-    _image(canvas, box, _coloured(np.linspace(1, 0, bottom - top)[:, None], colours))
+    _image(canvas, box, coloured(np.linspace(1, 0, bottom - top)[:, None], colours))
     draw.rectangle(box, outline=_FAINT)
     for tick, label in zip(ticks, labels, strict=True):
         y = bottom - tick * (bottom - top)

@@ -23,7 +23,6 @@ def inter_set(
     """Mean similarity of the anchors of different sets (Eq. 8, first half); to be minimised.
 
     Args:
-        anchors: (L, C).
         kind, center: as in `MemoryConfig`.
         printed: the sum over all pairs of dot products, l = o included.
 
@@ -47,11 +46,7 @@ def inter_set(
 
 
 def intra_set(
-    state: MemoryState,
-    *,
-    kind: Similarity = "cosine",
-    center: Float[Tensor, " C"] | None = None,
-    printed: bool = False,
+    state: MemoryState, *, kind: Similarity = "cosine", center: Float[Tensor, " C"] | None = None, printed: bool = False
 ) -> Float[Tensor, ""]:
     """Mean similarity of each context with its own anchor (Eq. 8, second half); to be maximised.
 
@@ -101,7 +96,6 @@ def pixel_ratio(
     black object in a hole filled with 0 counts as complete. `cicm.ops.missing_share` is the default instead.
 
     Args:
-        corrupted, image: (B, 3, H, W).
         size: (h, w) of the map.
 
     Returns:

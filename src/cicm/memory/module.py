@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from cicm.conventions import InputError, describe
 from cicm.memory import losses, rules, seeding
 from cicm.memory.source import ContextSource
-from cicm.memory.state import Kind, MemoryConfig, MemoryRead, MemoryState, blank
+from cicm.memory.state import Complete, Kind, Map, MemoryConfig, MemoryRead, MemoryState, Ratio, blank
 from cicm.ops import as_map, as_regions
 
 
@@ -101,12 +101,7 @@ class ContextMemory(ContextSource):
 
     # Read, pending, commit --------------------------------------------------------------------------------------------
 
-    def read(
-        self,
-        features: Float[Tensor, "B C h w"],
-        ratio: Float[Tensor, " N"] | None = None,
-        complete: Bool[Tensor, " N"] | None = None,
-    ) -> MemoryRead:
+    def read(self, features: Map, ratio: Ratio | None = None, complete: Complete | None = None) -> MemoryRead:
         """Find each region's context and blend it in (Eq. 1 and 4); see `ContextSource.read`."""
         self._check_map(features)
         # float32: half precision flips the argmax of close anchors and flattens the softmax
@@ -125,10 +120,7 @@ class ContextMemory(ContextSource):
         return MemoryRead(as_map(blended, features).to(features.dtype), regions, sets, weights, context, share)
 
     def pending(
-        self,
-        reads: Sequence[MemoryRead],
-        complete: Sequence[Tensor],
-        reduce: rules.Reduce = rules.alone,
+        self, reads: Sequence[MemoryRead], complete: Sequence[Tensor], reduce: rules.Reduce = rules.alone
     ) -> MemoryState:
         """What this step would store: Eq. 2 and 3, still in the graph of the features; stores nothing.
 

@@ -43,8 +43,6 @@ def route(
     """Choose for each region the set whose anchor is the most similar (Eq. 1).
 
     Args:
-        regions: (N, C).
-        anchors: (L, C).
         kind: how similarity is measured; `dot` is the printed form, which favours the longest anchor.
         center: (C,), for `centred`.
 
@@ -78,9 +76,7 @@ def read(
     """Mix the contexts of each region's set by a softmax over their similarities (Eq. 4).
 
     Args:
-        regions: (N, C).
         sets: (N,), from `route`.
-        contexts: (L, K, C).
         kind, temperature, center: as in `MemoryConfig`; `dot` and 1 are the printed form.
         top: share of the contexts that are mixed, the most similar first; their weights are made to sum to 1 again.
 
@@ -133,11 +129,7 @@ def read_fast(
 
 
 def augment(
-    regions: Float[Tensor, "N C"],
-    context: Float[Tensor, "N C"],
-    ratio: Float[Tensor, " N"],
-    *,
-    blend: Blend = "text",
+    regions: Float[Tensor, "N C"], context: Float[Tensor, "N C"], ratio: Float[Tensor, " N"], *, blend: Blend = "text"
 ) -> Float[Tensor, "N C"]:
     """Blend cross-image context into the regions that need it (Eq. 4).
 
@@ -189,13 +181,10 @@ def inject(
     is in the graph of `regions` and `weights`.
 
     Args:
-        state: the memory before.
-        regions: (N, C).
         sets: (N,), from `route`.
         weights: (N, K), from `read`.
         complete: (N,); the others are not written.
         momentum: beta of Eq. 3.
-        reduce: sum over ranks.
         update: `mean`: each context becomes the mean of what it held and what it received, by mass;
             `paper`: it is added up (Eq. 2).
         retention: share of the old mass that counts in that mean.

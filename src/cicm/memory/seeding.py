@@ -11,10 +11,9 @@ from cicm.memory.rules import route
 from cicm.memory.state import MemoryState
 from cicm.ops.similarity import Similarity, compared
 
-_STARVED = 0.01
-"""A set or a context starves when its mass is below this share of an even one."""
-MOST_REGIONS = 20_000
-"""A few times L * K; more regions only make k-means slower."""
+_STARVED = 0.01  # a set or a context starves when its mass is below this share of an even one
+_ROUNDS = 5  # of Lloyd's algorithm after k-means++
+MOST_REGIONS = 20_000  # a few times L * K; more regions only make k-means slower
 
 
 def thinned(regions: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
@@ -61,7 +60,6 @@ def from_regions(
     contexts: int,
     generator: torch.Generator,
     kind: Similarity = "centred",
-    rounds: int = 5,
 ) -> MemoryState:
     """A first memory out of complete regions: anchors by k-means, contexts spread over each anchor's own regions.
 
@@ -70,7 +68,6 @@ def from_regions(
         sets, contexts: L and K.
         generator: a CPU generator; the same one gives the same memory.
         kind: the similarity that the memory will use.
-        rounds: of Lloyd's algorithm after k-means++.
 
     Raises:
         InputError: no region was given, or one is not finite.
@@ -82,7 +79,7 @@ def from_regions(
     center = regions.mean(0)
     points = compared(regions, kind, center)
     anchors = regions[_spread_out(points, sets, generator)].clone()
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         own = route(regions, anchors, kind=kind, center=center)
         total = torch.zeros_like(anchors).index_add(0, own, regions)
         count = torch.zeros(sets, 1, dtype=regions.dtype, device=regions.device).index_add(
@@ -108,16 +105,16 @@ def _members(
     return regions[mine][_spread_out(points[mine], contexts, generator)]
 
 
-def starved(state: MemoryState, threshold: float = _STARVED) -> tuple[Bool[Tensor, " L"], Bool[Tensor, "L K"]]:
+def starved(state: MemoryState) -> tuple[Bool[Tensor, " L"], Bool[Tensor, "L K"]]:
     """Which sets, and which contexts of living sets, hardly receive anything any more.
 
     Returns:
-        (L,) sets below `threshold` of an even share of the mass; (L, K) contexts below that share of their own set.
+        (L,) sets below a hundredth of an even share of the mass; (L, K) contexts below that share of their own set.
     """
     mass = state.weight()
     per_set = mass.sum(1)
-    dead = per_set < threshold * per_set.mean()
-    weak = (mass < threshold * per_set[:, None] / mass.shape[1]) & ~dead[:, None]
+    dead = per_set < _STARVED * per_set.mean()
+    weak = (mass < _STARVED * per_set[:, None] / mass.shape[1]) & ~dead[:, None]
     return dead, weak
 
 
@@ -126,7 +123,6 @@ def reseeded(
     regions: Float[Tensor, "N C"],
     generator: torch.Generator,
     kind: Similarity = "centred",
-    threshold: float = _STARVED,
 ) -> tuple[MemoryState, int, int]:
     """Give starved places new content from regions that the memory describes badly.
 
@@ -139,7 +135,7 @@ def reseeded(
     Returns:
         the state, the number of sets and of contexts that were reseeded.
     """
-    dead, weak = starved(state, threshold)
+    dead, weak = starved(state)
     if len(regions) == 0 or not bool(dead.any() | weak.any()):
         return state, 0, 0
     anchors, contexts, mass = state.anchors.clone(), state.contexts.clone(), state.weight().clone()

@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from cicm.conventions import InputError
 from cicm.memory.rules import augment
 from cicm.memory.source import ContextSource
-from cicm.memory.state import Kind, MemoryRead
+from cicm.memory.state import Complete, Kind, Map, MemoryRead, Ratio
 from cicm.ops import as_map
 
 _ITERATIONS = 10
-ROWS = 1024
-"""Regions compared with all others at a time."""
+_STEPS, _SURE = 30, 0.99  # of RUC: gradient steps, and the least probability of a confident label
+ROWS = 1024  # regions compared with all others at a time
 
 
 def cluster_counts(valid: Bool[Tensor, "B N"], most: int) -> Int[Tensor, " B"]:
@@ -102,8 +102,6 @@ def refine(
     centres: Float[Tensor, "B K C"],
     *,
     temperature: float = 0.1,
-    steps: int = 30,
-    threshold: float = 0.99,
 ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B K C"]]:
     """Clean the clusters of k-means by robust learning, after "Improving Unsupervised Image Classification With Robust
     Learning" (RUC, CVPR 2021), on the features as they are.
@@ -111,13 +109,12 @@ def refine(
     As there: a label is clean if it is confident and agrees with its neighbours; two heads teach each other; labels of
     unclean regions are guesses of both, sharpened; clean ones are mixed with the other head's view; MixUp; label
     smoothing on a strongly disturbed view. Differs from it: linear heads on fixed features in place of two networks,
-    noise in place of picture augmentation, `steps` steps of gradient descent with momentum in place of 200 epochs.
+    noise in place of picture augmentation, 30 steps of gradient descent with momentum in place of 200 epochs.
     All noise comes from one fixed seed, so that the same features give the same clusters.
 
     Args:
         units, valid, counts, centres: as `kmeans` takes and gives them.
         temperature: of the softmax over centres that confidence is taken from.
-        threshold: least probability of a confident label.
 
     Returns:
         labels and centres, as `kmeans`.
@@ -131,7 +128,7 @@ def refine(
 
     beyond = torch.arange(most, device=units.device) >= counts[:, None].clamp_min(1)
     scores = _scores(units, centres, counts)
-    labels, sure = scores.argmax(-1), (scores / temperature).softmax(-1).amax(-1) >= threshold
+    labels, sure = scores.argmax(-1), (scores / temperature).softmax(-1).amax(-1) >= _SURE
     clean = sure & (_vote(units, valid, labels, most) == labels) & valid
     heads = [draw(batch, channels, most) * 0.01 for _ in range(2)]
     speed = [torch.zeros_like(h) for h in heads]
@@ -143,8 +140,8 @@ def refine(
     def predict(head: Tensor, seen: Tensor) -> Tensor:
         return ((seen @ head) / temperature).masked_fill(beyond[:, None], -torch.inf).softmax(-1)
 
-    for step in range(steps):
-        ramp = min(1.0, max(0.1, step / steps))
+    for step in range(_STEPS):
+        ramp = min(1.0, max(0.1, step / _STEPS))
         for own, other in ((0, 1), (1, 0)):
             weak = [view(0.1), view(0.1)]
             guesses = torch.stack([predict(h, w) for h in heads for w in weak]).mean(0)
@@ -179,7 +176,7 @@ def refine(
             heads[own] = heads[own] - 0.1 * speed[own]
             now = predict(heads[own], units)
             best, guess = now.max(-1)
-            joined = valid & ~clean & (best >= threshold)
+            joined = valid & ~clean & (best >= _SURE)
             labels, clean = torch.where(joined, guess, labels), clean | joined
             low = best.masked_fill(~valid, torch.inf).amin(1, keepdim=True)
             high = best.masked_fill(~valid, -torch.inf).amax(1, keepdim=True)
@@ -214,12 +211,7 @@ class SingleImageContext(ContextSource):
     kinds: ClassVar[tuple[Kind, ...]] = ("kmeans", "ruc")
     needs_complete = True
 
-    def read(
-        self,
-        features: Float[Tensor, "B C h w"],
-        ratio: Float[Tensor, " N"] | None = None,
-        complete: Bool[Tensor, " N"] | None = None,
-    ) -> MemoryRead:
+    def read(self, features: Map, ratio: Ratio | None = None, complete: Complete | None = None) -> MemoryRead:
         """As `ContextMemory.read`; `complete` says which regions no missing pixel touches.
 
         Raises:

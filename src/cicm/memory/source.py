@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.memory.state import Kind, MemoryConfig, MemoryRead
+from cicm.memory.state import Complete, Kind, Map, MemoryConfig, MemoryRead, Ratio
 
 
 class ContextSource(nn.Module):
@@ -53,12 +53,7 @@ class ContextSource(nn.Module):
         """False while it has nothing to offer."""
         return bool(self.filled > 0)
 
-    def read(
-        self,
-        features: Float[Tensor, "B C h w"],
-        ratio: Float[Tensor, " N"] | None = None,
-        complete: Bool[Tensor, " N"] | None = None,
-    ) -> MemoryRead:
+    def read(self, features: Map, ratio: Ratio | None = None, complete: Complete | None = None) -> MemoryRead:
         """Find context for each region and blend it in; changes nothing.
 
         Args:

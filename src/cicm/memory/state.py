@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cicm.conventions import InputError
@@ -19,6 +19,9 @@ Blend = Literal["text", "paper"]
 RatioSource = Literal["estimated", "true", "full"]
 Initial = Literal["data", "random", "zeros"]
 Kind = Literal["memory", "table", "convolution", "kmeans", "ruc"]
+Map = Float[Tensor, "B C h w"]
+Ratio = Float[Tensor, " N"]
+Complete = Bool[Tensor, " N"]
 
 
 class MemoryState(NamedTuple):
@@ -168,15 +171,8 @@ def kept(share: float, contexts: int) -> int:
     return max(1, round(share * contexts))
 
 
-def blank(config: MemoryConfig, channels: int, generator: torch.Generator | None = None) -> MemoryState:
-    """The state before anything was learned: zeros, or small random vectors.
-
-    Args:
-        channels: C.
-        generator: for `initial = "random"`.
-    """
+def blank(config: MemoryConfig, channels: int) -> MemoryState:
+    """The state before anything was learned: zeros, or small random vectors."""
     shape = (config.sets, config.contexts, channels)
-    contexts = torch.zeros(shape)
-    if config.initial == "random":
-        contexts = torch.randn(shape, generator=generator) / channels**0.5
+    contexts = torch.randn(shape) / channels**0.5 if config.initial == "random" else torch.zeros(shape)
     return MemoryState(contexts.mean(1), contexts, torch.ones(shape[:2]))

@@ -20,7 +20,6 @@ def ratio_term(
     """`ratio` (Eq. 7), the mean over the visits of all sites; None where no memory was read.
 
     Args:
-        reads: site -> what each visit read.
         target: site, number of the visit from 0, (h, w) -> (N,), what the ratio of each region should be.
         reduction: over the regions of a visit.
     """

@@ -17,36 +17,16 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cicm.metrics.registry import METRICS as METRICS
-from cicm.metrics.registry import Metric as Metric
-from cicm.metrics.registry import create as create
+from cicm.conventions import loaded_late
+from cicm.metrics.registry import METRICS, Metric, create
 
 if TYPE_CHECKING:
-    from cicm.metrics.pixels import to_8bit as to_8bit
-    from cicm.metrics.published import MissingWeights as MissingWeights
-    from cicm.metrics.scores import Scores as Scores
-    from cicm.metrics.state import Running as Running
-    from cicm.metrics.state import update_all as update_all
+    from cicm.metrics.pixels import to_8bit
+    from cicm.metrics.published import MissingWeights
+    from cicm.metrics.state import Running, update_all
 
-_HOME = {
-    "to_8bit": "pixels",
-    "MissingWeights": "published",
-    "Scores": "scores",
-    "Running": "state",
-    "update_all": "state",
-}
-
-__all__ = sorted(["METRICS", "Metric", "create", *_HOME])
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_HOME]
+__getattr__, __dir__ = loaded_late(
+    __name__, {"pixels": ["to_8bit"], "published": ["MissingWeights"], "state": ["Running", "update_all"]}
+)

@@ -23,7 +23,7 @@ class FrechetStatistics:
     The scatter is kept about the mean (Chan, Golub and LeVeque 1983) and not as a sum of squares: features that are
     large against their spread would lose digits.
 
-    Law: whatever the batches, and merged in any order, mean and covariance are those of all rows together.
+    Law: whatever the batches, mean and covariance are those of all rows together.
 
     Example:
         >>> statistics = FrechetStatistics(2)
@@ -37,46 +37,25 @@ class FrechetStatistics:
         self.mean = torch.zeros(num_features, dtype=torch.float64)
         self.scatter = torch.zeros(num_features, num_features, dtype=torch.float64)
 
-    @property
-    def num_features(self) -> int:
-        return len(self.mean)
-
     def update(self, features: Float[Tensor, "B D"]) -> None:
         """Take in the features of one batch, one row an image.
 
         Raises:
             InputError: another number of features; NaN or infinite values.
         """
-        if features.shape[1] != self.num_features:
-            raise InputError(f"features must be (B, {self.num_features}); got {describe(features)}.")
+        if features.shape[1] != len(self.mean):
+            raise InputError(f"features must be (B, {len(self.mean)}); got {describe(features)}.")
         if not bool(torch.isfinite(features).all()):
             raise InputError("features must be finite; got NaN or infinite values. Look at the images of this batch.")
-        rows = as_double(features.detach())
-        part = FrechetStatistics(self.num_features)
-        part.num_images, part.mean = len(rows), rows.mean(dim=0)
-        centred = rows - part.mean
-        part.scatter = centred.T @ centred
-        if len(rows):
-            self.merge(part)
-
-    def merge(self, other: FrechetStatistics) -> None:
-        """Take in what another part of the run has seen. `other` stays as it is.
-
-        Raises:
-            InputError: another number of features.
-        """
-        if other.num_features != self.num_features:
-            raise InputError(f"cannot merge statistics of {other.num_features} features into {self.num_features}.")
-        if not other.num_images:
+        if not len(features):
             return
-        total = self.num_images + other.num_images
-        # on the device of the newcomer: the first batch decides, a merge across processes comes from the CPU
-        mean, scatter = self.mean.to(other.mean.device), self.scatter.to(other.mean.device)
-        shift = other.mean - mean
-        self.mean = mean + shift * (other.num_images / total)
-        self.scatter = (
-            scatter + other.scatter + torch.outer(shift, shift) * (self.num_images * other.num_images / total)
-        )
+        rows = as_double(features.detach())
+        centred = rows - rows.mean(dim=0)
+        total = self.num_images + len(rows)
+        mean, scatter = self.mean.to(rows.device), self.scatter.to(rows.device)
+        shift = rows.mean(dim=0) - mean
+        self.mean = mean + shift * (len(rows) / total)
+        self.scatter = scatter + centred.T @ centred + torch.outer(shift, shift) * (self.num_images * len(rows) / total)
         self.num_images = total
 
     def covariance(self) -> Float[Tensor, "D D"]:
@@ -156,7 +135,7 @@ class FrechetBetweenSets(Running):
     @property
     def note(self) -> str:
         """The number of images, and a warning where it is below the number of features."""
-        count, features = self.num_images, self.composites.num_features
+        count, features = self.num_images, len(self.composites.mean)
         if count >= features:
             return f"N={count}"
         return f"N={count} < {features} features: biased upwards, comparable only at the same N"
@@ -167,7 +146,7 @@ class FrechetBetweenSets(Running):
                 f"{self.metric.name} needs at least {self.fewest} images to mean anything; got {self.num_images}. "
                 f"Score more, or look at {'kid' if self.metric.name == 'fid' else 'sqz-kernel'}."
             )
-        if self.num_images < self.composites.num_features:
+        if self.num_images < len(self.composites.mean):
             if self.strict:
                 raise InputError(
                     f"{self.metric.name}: {self.note}. Score more images, or use create(..., strict=False)."
@@ -180,7 +159,3 @@ class FrechetBetweenSets(Running):
         composites, images = self._features(batch)
         self.composites.update(composites)
         self.images.update(images)
-
-    def _merge(self, other: FrechetBetweenSets) -> None:
-        self.composites.merge(other.composites)
-        self.images.merge(other.images)

@@ -217,10 +217,6 @@ def _shared(path: str | Path | None = None) -> FidInception:
 
     Args:
         path: the file, or a folder with it; looked for otherwise.
-
-    Raises:
-        MissingWeights: the file is not on this machine.
-        InputError: it is not the published file.
     """
     network = load_network(DESIGN, published("fid-inception"), path)
     assert isinstance(network, FidInception)

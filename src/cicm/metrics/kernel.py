@@ -15,8 +15,7 @@ from cicm.metrics.pixels import as_double
 from cicm.metrics.registry import Metric
 from cicm.metrics.state import Batch, Features, Running
 
-_FEW = 100
-"""Below so many images the kernel distances say how unsure they are."""
+_FEW = 100  # below so many images the kernel distances say how unsure they are
 
 
 def kernel_distance(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"], *, paired: bool = False) -> float:
@@ -105,7 +104,3 @@ class KernelBetweenSets(Running):
             if self._unit_length:
                 rows = rows.shape[1] ** 0.5 * torch.nn.functional.normalize(rows, dim=1)
             kept.append(rows.cpu())
-
-    def _merge(self, other: KernelBetweenSets) -> None:
-        self._composites.extend(other._composites)
-        self._images.extend(other._images)

@@ -19,7 +19,6 @@ def l1(composite: Tensor, image: Tensor, *, color: str = "rgb", relative: bool =
     Args:
         composite: (B, 3, H, W) in [0, 1]; the repaired image.
         image: (B, 3, H, W) in [0, 1]; the complete picture.
-        color: one of COLORS.
         relative: divide the sum of the differences by the sum of both pictures' values instead of their number: the
             same error counts for more in a dark photo. Published tables call this "MAE" and also "L1".
 

@@ -88,11 +88,7 @@ def quantised(image: Tensor, rounding: str = "nearest") -> Float[Tensor, "B 3 H 
 
 
 def one_channel(picture: Float[Tensor, "B 3 H W"], color: str) -> Float[Tensor, "B c H W"]:
-    """The channels that are compared: (B, 3, H, W) for "rgb", otherwise (B, 1, H, W).
-
-    Raises:
-        InputError: an unknown name.
-    """
+    """The channels that are compared: (B, 3, H, W) for "rgb", otherwise (B, 1, H, W)."""
     if color not in COLORS:
         raise InputError(f"unknown color {color!r}; known are {', '.join(COLORS)}.")
     weights = COLORS[color]
@@ -102,11 +98,7 @@ def one_channel(picture: Float[Tensor, "B 3 H W"], color: str) -> Float[Tensor, 
 
 
 def channels(color: str) -> str:
-    """How a protocol names what is compared.
-
-    Raises:
-        InputError: an unknown name.
-    """
+    """How a protocol names what is compared."""
     if color not in COLORS:
         raise InputError(f"unknown color {color!r}; known are {', '.join(COLORS)}.")
     weights = COLORS[color]

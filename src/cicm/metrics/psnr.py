@@ -23,7 +23,6 @@ def psnr(
     Args:
         composite: (B, 3, H, W) in [0, 1]; the repaired image.
         image: (B, 3, H, W) in [0, 1]; the complete picture.
-        color: one of COLORS.
         floor: added to the mean square, as some projects do to avoid the logarithm of 0.
         offset_db: added to the ratio; 0 is right, a published table has 1.
 

@@ -25,6 +25,7 @@ from cicm.metrics.registry import METRICS
 PACKAGE_FOLDER = Path(__file__).resolve().parent / "weights"
 ENVIRONMENT = "CICM_WEIGHTS"
 _CHUNK_BYTES = 1 << 20
+_TIMEOUT_SECONDS = 30.0
 
 
 class MissingWeights(InputError):
@@ -36,13 +37,11 @@ class PublishedFile:
     """One file of published weights.
 
     Attributes:
-        name: what the command line calls it.
         filename: the official name; the file is looked for under it.
         url: where it is published; None for a file that ships with this package.
         sha256: of the whole file; torchvision and pytorch-fid put its first eight digits into the official name.
         num_bytes: exact size; a download that grows larger is cut off.
         licence: of the code base that publishes the weights.
-        origin: what it is, in a line.
         losses: training terms that need it, as a recipe names them below `objective`.
     """
 
@@ -177,7 +176,6 @@ def find(file: PublishedFile, path: str | Path | None = None) -> Path | None:
     """Where the file lies, unchecked; None if it is in none of the folders.
 
     Args:
-        file: what to look for.
         path: an explicit file, or a folder that holds it under its official name; then nothing else is looked at.
     """
     if path is not None:
@@ -244,8 +242,7 @@ def _digest(path: Path, modified_ns: int, num_bytes: int) -> str:
 
 # -- fetching --------------------------------------------------------------------------------------------------------
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes so far, bytes in all)."""
+Progress = Callable[[int, int], None]  # called with (bytes so far, bytes in all)
 
 
 def fetch(
@@ -254,16 +251,12 @@ def fetch(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-    timeout_s: float = 30.0,
 ) -> Path:
     """Download one file, check it, and only then give it its name.
 
     Args:
-        file: what to fetch.
         folder: where to; the cache by default.
         overwrite: replace a file of that name which is not the published one.
-        progress: told about every part that has arrived.
-        timeout_s: how long the other side may stay silent.
 
     Returns:
         Where the file lies. If the published file is there already, nothing is downloaded.
@@ -282,7 +275,7 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic(target) as temporary, open(temporary, "wb") as sink:
-            _download(file, sink.write, progress, timeout_s)
+            _download(file, sink.write, progress)
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -294,12 +287,10 @@ def fetch(
     return target
 
 
-def _download(
-    file: PublishedFile, write: Callable[[bytes], object], progress: Progress | None, timeout_s: float
-) -> None:
+def _download(file: PublishedFile, write: Callable[[bytes], object], progress: Progress | None) -> None:
     assert file.url is not None
     digest, received = hashlib.sha256(), 0
-    with urllib.request.urlopen(file.url, timeout=timeout_s) as response:
+    with urllib.request.urlopen(file.url, timeout=_TIMEOUT_SECONDS) as response:
         while part := response.read(_CHUNK_BYTES):
             received += len(part)
             if received > file.num_bytes:

@@ -26,9 +26,7 @@ class Metric:
         name: what it is called everywhere.
         better: whether higher or lower values are better; "near 1" if both sides of 1 are worse.
         per_image: True if every image has a value of its own; False if only a set of images has one.
-        explain: one line for a person.
         unit: printed behind a value; empty for a pure number.
-        digits: decimals that are printed.
         bounds: least and greatest value; None where there is none.
         needs: names of the weights it needs, as `cicm weights` lists them.
         file: its file in this folder; by default the name with underscores.
@@ -63,11 +61,7 @@ _LPIPS = "v0.1 unless said otherwise"
 _ALL = (
     Metric("psnr", "higher", True, "peak signal-to-noise ratio on RGB, at most 100 dB", "dB", 2, (0, 100)),
     Metric(
-        "ssim",
-        "higher",
-        True,
-        "structural similarity on RGB, uniform 7x7 window as in scikit-image",
-        bounds=(-1, 1),
+        "ssim", "higher", True, "structural similarity on RGB, uniform 7x7 window as in scikit-image", bounds=(-1, 1)
     ),
     Metric("l1", "lower", True, "mean absolute difference x 100", "%", 3, (0, 100)),
     Metric(
@@ -127,21 +121,16 @@ _ALL = (
     ),
 )
 
-METRICS = {metric.name: metric for metric in _ALL}
-"""Name -> what it is; the order is that of the columns of a table."""
+METRICS = {metric.name: metric for metric in _ALL}  # name -> what it is; the order is that of the columns of a table
 
 
 def create(name: str, *, rounding: str = "nearest", **options: Any) -> Running:
     """A running metric that has seen no image.
 
     Args:
-        name: one of METRICS.
         rounding: what happens to the values first, one of `cicm.metrics.pixels.ROUNDINGS`.
         options: of the metric: the named arguments of `running` in its file, such as `color` of psnr, `version` of the
             LPIPS, `strict` of the Frechet distances; `path`, a file or folder of weights, of all that need one.
-
-    Raises:
-        InputError: unknown name or option; the nearest known one is named.
 
     Example:
         >>> import torch

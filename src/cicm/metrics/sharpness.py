@@ -13,8 +13,7 @@ from cicm.metrics.pixels import as_double
 from cicm.metrics.registry import Metric
 from cicm.metrics.state import Batch, PerImage, Running
 
-RING_PIXELS = 16
-"""Width of the ring around the hole."""
+RING_PIXELS = 16  # width of the ring around the hole
 _FLOOR = 0.1 / 255
 """Added above and below: a tenth of an 8-bit step, so that a flat fill in a flat sky is 1 and not 0 / 0."""
 

@@ -27,7 +27,6 @@ def sqz_distance(
     Args:
         composite: (B, 3, H, W) in [0, 1].
         image: (B, 3, H, W) in [0, 1].
-        features: the network.
 
     Returns:
         (B,) in [0, 2]: 0 for identical images, 2 minus twice the mean cosine of the features; these are not negative.

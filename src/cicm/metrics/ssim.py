@@ -39,7 +39,6 @@ def ssim(
         sigma: standard deviation of the gaussian window, in pixels.
         sample_covariance: divide covariances by n - 1 (scikit-image's default); False divides by n (the original
             paper).
-        color: one of COLORS.
         border: "inside" takes the pixels whose window lies in the image; "zeros" takes all, over a black margin.
         data_range: what K1 and K2 are multiplied with. Values span 1; older scikit-image took 2 for floats when it was
             not told, which published tables contain, and which brings every figure nearer to 1.

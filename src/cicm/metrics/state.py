@@ -28,56 +28,6 @@ from cicm.metrics.registry import Metric
 T = TypeVar("T")
 
 
-class PerImageValues:
-    """The scores of the images seen so far, in the order in which they came; float64, on the CPU.
-
-    Law: whether images come one by one, in batches, or in parts that are merged, the values and their mean are the
-        same.
-
-    Example:
-        >>> seen = PerImageValues()
-        >>> seen.append(torch.tensor([1.0, 2.0]))
-        >>> seen.append(torch.tensor([6.0]))
-        >>> len(seen), seen.mean()
-        (3, 3.0)
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[Tensor] = []
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
-
-    def append(self, values: Float[Tensor, "B"]) -> None:
-        """Take in the scores of one batch.
-
-        Raises:
-            InputError: a score is NaN or infinite; one such value would hide in the mean.
-        """
-        if not bool(torch.isfinite(values).all()):
-            raise InputError(f"scores must be finite; got {values.tolist()}. Look at the images of this batch.")
-        self._parts.append(values.detach().cpu().double())
-
-    def merge(self, other: PerImageValues) -> None:
-        """Take in what another part of the run has seen; its images follow after ours. `other` stays as it is."""
-        self._parts.extend(other._parts)
-
-    @property
-    def values(self) -> Float[Tensor, "N"]:
-        """(N,) float64; the scores in order. Empty before the first image."""
-        return torch.cat(self._parts) if self._parts else torch.zeros(0, dtype=torch.float64)
-
-    def mean(self) -> float:
-        """The mean over images.
-
-        Raises:
-            InputError: no image has come yet.
-        """
-        if not len(self):
-            raise InputError("a mean needs at least one image; got none. Call update first.")
-        return self.values.mean().item()
-
-
 class Batch:
     """One batch as the metrics see it: checked, rounded, with a place for what several of them need.
 
@@ -103,7 +53,6 @@ class Running(ABC):
     """A metric that has seen some images.
 
     Attributes:
-        metric: what it is.
         protocol: the settings that belong beside a figure.
         rounding: what happens to the values first, one of `pixels.ROUNDINGS`; `create` sets it.
     """
@@ -156,43 +105,18 @@ class Running(ABC):
     def compute(self) -> float:
         """The value over all images seen. Raises InputError if there are too few."""
 
-    def merge(self, other: Running) -> None:
-        """Take in what another part of the run has seen (its images follow after ours); `other` stays as it is.
-
-        Raises:
-            InputError: another metric, or another protocol.
-        """
-        if other.metric != self.metric or other.protocol != self.protocol:
-            raise InputError(
-                f"only the same metric with the same protocol can be merged; got {other.metric.name} {other.protocol} "
-                f"into {self.metric.name} {self.protocol}."
-            )
-        self._merge(other)
-
     @abstractmethod
     def _take(self, batch: Batch) -> Tensor | None: ...
-
-    @abstractmethod
-    def _merge(self, other: Any) -> None: ...
 
 
 @torch.no_grad()
 def update_all(
     running: Mapping[str, Running], composite: Tensor, image: Tensor, hole: Tensor | None = None
 ) -> dict[str, Float[Tensor, "B"] | None]:
-    """Let several metrics take in one batch.
-
-    Args:
-        running: name -> metric.
-        composite: (B, 3, H, W) in [0, 1]; the repaired images.
-        image: (B, 3, H, W) in [0, 1]; the complete pictures, in the same order.
-        hole: (B, 1, H, W), 1 = missing; for the metrics that look at it (sharpness).
-
-    Returns:
-        Name -> what `Running.update` gives: (B,) float64, on the CPU; None for a metric that only a set has.
+    """Let several metrics, by name, take in one batch; name -> what `Running.update` gives.
 
     Raises:
-        InputError: shapes that differ, NaN, values outside [0, 1]; then no metric has taken in anything.
+        InputError: as `Running.update`; then no metric has taken in anything.
     """
     composite, image = check_pair(composite, image)
     if hole is not None:
@@ -209,11 +133,7 @@ def update_all(
 
 
 class PerImage(Running):
-    """A metric that every image has for itself; the mean over images is its value.
-
-    Attributes:
-        seen: the values so far, for intervals and paired comparisons.
-    """
+    """A metric that every image has for itself; the mean over images is its value."""
 
     def __init__(
         self,
@@ -225,27 +145,25 @@ class PerImage(Running):
         super().__init__(metric, protocol, path)
         self._load = load
         self._score: Callable[[Batch], Tensor] | None = None
-        self.seen = PerImageValues()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_score": None}  # a network doesn't travel to another process; it is loaded there
+        self.seen: list[Tensor] = []
 
     @property
     def num_images(self) -> int:
-        return len(self.seen)
+        return sum(map(len, self.seen))
 
     def compute(self) -> float:
-        return self.seen.mean()
+        if not self.seen:
+            raise InputError("a mean needs at least one image; got none. Call update first.")
+        return torch.cat(self.seen).mean().item()
 
     def _take(self, batch: Batch) -> Tensor:
         if self._score is None:  # networks are loaded when the first images come
             self._score = self._load()
-        values = self._score(batch).cpu().double()
+        values = self._score(batch).detach().cpu().double()
+        if not bool(torch.isfinite(values).all()):  # one such value would hide in the mean
+            raise InputError(f"scores must be finite; got {values.tolist()}. Look at the images of this batch.")
         self.seen.append(values)
         return values
-
-    def _merge(self, other: PerImage) -> None:
-        self.seen.merge(other.seen)
 
 
 Features = Callable[[Batch], tuple[Tensor, Tensor]]

@@ -168,11 +168,7 @@ def load_network(design: Design, file: PublishedFile, path: str | Path | None = 
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a .pth file; of the latter, tensors only, no code is run.
-
-    Raises:
-        InputError: another content.
-    """
+    """The tensors of a .safetensors file or of a .pth file; of the latter, tensors only, no code is run."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -30,7 +30,6 @@ class FeatureSite:
     """A place where a network lets its features be edited.
 
     Args:
-        name: unique within the network.
         channels: C of the features there.
         stride: pixels of the input per cell, so the map is (H / stride, W / stride).
     """
@@ -93,11 +92,7 @@ class InpaintingNetwork(nn.Module):
         return hole
 
     def site(self, name: str) -> FeatureSite:
-        """The declared site of that name.
-
-        Raises:
-            InputError: an unknown name; the message lists the known ones.
-        """
+        """The declared site of that name."""
         for site in self.sites:
             if site.name == name:
                 return site

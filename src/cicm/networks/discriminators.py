@@ -17,7 +17,6 @@ class PatchDiscriminator(nn.Module):
     logit sees 70x70 pixels.
 
     Args:
-        in_channels: 3 for RGB.
         width: channels of the first layer; doubled in each layer, at most 8 times as many.
         layers: number of stride-2 convolutions.
 
@@ -27,9 +26,9 @@ class PatchDiscriminator(nn.Module):
         torch.Size([2, 1, 6, 6])
     """
 
-    def __init__(self, in_channels: int = 3, width: int = 64, layers: int = 3) -> None:
+    def __init__(self, width: int = 64, layers: int = 3) -> None:
         super().__init__()
-        channels = [in_channels, *(width * min(2**i, 8) for i in range(layers + 1))]
+        channels = [3, *(width * min(2**i, 8) for i in range(layers + 1))]
         blocks: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(channels)):
             stride = 2 if i < layers else 1

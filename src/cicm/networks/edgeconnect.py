@@ -19,15 +19,13 @@ from cicm.networks.layers import DilatedResidual
 from cicm.ops import canny
 
 BLOCKS = 8
-_GRAY = (0.2125, 0.7154, 0.0721)
-"""Red, green, blue in the original's gray (ITU-R BT.709), which its edges are found in."""
+_GRAY = (0.2125, 0.7154, 0.0721)  # red, green, blue in the original's gray (ITU-R BT.709), which its edges are found in
 
 
 class Trunk(nn.Module):
     """Three convolutions down to stride 4, residual blocks, three up; instance normalisation and ReLU after each.
 
     Args:
-        inputs: channels of what comes.
         outputs: channels of what goes, before any nonlinearity.
         width: of the first layer; the lowest map has 4 times as many channels.
         bias: whether the convolutions of the residual blocks have one; the others do.

@@ -48,10 +48,6 @@ def facts(name: str, side: int = 256, **options: Any) -> NetworkFacts:
     Args:
         name: one of `cicm.networks.names()`.
         side: of the square image for the multiply-adds; enlarged to what the network takes.
-        options: the network's own.
-
-    Raises:
-        InputError: an unknown name or option.
 
     Example:
         >>> round(facts("unet").parameters / 1e6, 1), facts("unet").sites[-1].name

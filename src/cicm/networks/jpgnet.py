@@ -21,7 +21,7 @@ from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
 from cicm.networks.edgeconnect import EdgeGenerator, ImageGenerator, known_edges
 from cicm.networks.layers import TripleConv
-from cicm.networks.originals import Rename, compare_original, dump_original, load_original
+from cicm.networks.originals import Rename, dump_original, network_from
 from cicm.networks.registry import create, register
 from cicm.ops import composite, filter_pixels
 
@@ -138,7 +138,6 @@ class JPGNet(InpaintingNetwork):
         Args:
             corrupted: (B, 3, H, W) in [0, 1], `image * (1 - hole)`.
             hole: (B, 1, H, W), 1 = missing.
-            edit: what happens at each site.
             edges: (B, 1, H, W) in [0, 1], for EdgeConnect's generator in place of what the network would tell it.
 
         Returns:
@@ -197,11 +196,7 @@ class PredictiveFilter(nn.Module):
         levels = (inputs, width, 2 * width, 4 * width, 8 * width, 8 * width)
         self.down = nn.ModuleList(TripleConv(a, b) for a, b in pairwise(levels))
         self.up = nn.ModuleList(
-            [
-                TripleConv(16 * width, 8 * width),
-                TripleConv(12 * width, 4 * width),
-                TripleConv(6 * width, planes),
-            ]
+            [TripleConv(16 * width, 8 * width), TripleConv(12 * width, 4 * width), TripleConv(6 * width, planes)]
         )
         self.kernels = nn.Conv2d(planes, planes, 1)
         self.merge = nn.Conv2d(3 * len(DILATIONS), 3, 3, padding=1)
@@ -435,12 +430,7 @@ def from_original(state: Mapping[str, Any], **options: Any) -> JPGNet:
     flat = {f"{part}.{name}": tensor for part, inner in parts.items() for name, tensor in inner.items()}
     chosen = {**seen, **options}
     names = _rename_for(chosen.get("generator", "edgeconnect"))
-    with torch.device("meta"):
-        network = JPGNet(**chosen)
-    if compare_original(network, flat, names).exact:
-        network = network.to_empty(device="cpu")
-    load_original(network, flat, names)
-    return network.eval()
+    return network_from(lambda: JPGNet(**chosen), flat, names)  # type: ignore[return-value]
 
 
 def to_original(network: JPGNet) -> dict[str, Tensor]:

@@ -13,11 +13,7 @@ Norm = Literal["none", "group", "instance"]
 
 
 def _norm_layer(kind: Norm, channels: int) -> nn.Module:
-    """A normalisation that never mixes the images of a batch.
-
-    Raises:
-        InputError: an unknown kind.
-    """
+    """A normalisation that never mixes the images of a batch."""
     if kind == "none":
         return nn.Identity()
     if kind == "group":
@@ -56,7 +52,6 @@ class TripleConv(nn.Module):
 
     Args:
         inputs: channels of what comes; only the first convolution sees them.
-        outputs: channels of what goes.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -79,10 +74,6 @@ class DilatedResidual(nn.Module):
     """x plus two 3x3 convolutions of it, the first with dilation 2: the residual block of EdgeConnect and its kin.
 
     Borders are reflected, so that height and width must be at least 3. The sum is not rectified.
-
-    Args:
-        channels: of what comes and of what goes.
-        bias: whether the convolutions have one.
     """
 
     def __init__(self, channels: int, bias: bool = True) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
 from cicm.networks.layers import DilatedResidual, TripleConv
-from cicm.networks.originals import compare_original, dump_original, load_original
+from cicm.networks.originals import dump_original, network_from
 from cicm.networks.registry import register
 from cicm.ops import filter_pixels
 
@@ -194,12 +194,7 @@ def from_original(state: Mapping[str, Any], **options: Any) -> MISF:
             f"axes; got {len(state)} entries: {', '.join(map(str, list(state)[:4]))}. Give the file of the "
             "generator, not of the discriminator."
         )
-    with torch.device("meta"):  # nothing is allocated before it is known to fit
-        network = MISF(**{"width": first.shape[0], **options})
-    if compare_original(network, state, rename).exact:
-        network.to_empty(device="cpu")
-    load_original(network, state, rename)
-    return network.eval()
+    return network_from(lambda: MISF(**{"width": first.shape[0], **options}), state, rename)  # type: ignore[return-value]
 
 
 def to_original(network: MISF) -> dict[str, Tensor]:

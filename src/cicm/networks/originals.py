@@ -24,13 +24,11 @@ from cicm.conventions import InputError
 from cicm.networks.contract import InpaintingNetwork
 from cicm.networks.registry import create, maker, names
 
-Rename = Callable[[str], str]
-"""Our state-dict name -> the original's; one to one over a network's state dict."""
+Rename = Callable[[str], str]  # our state-dict name -> the original's; one to one over a network's state dict
 
 Shapes = dict[str, tuple[int, ...]]
 
-_ENOUGH = 0.8
-"""Share of names, of file and network together, from which on a file is said to be of a network."""
+_ENOUGH = 0.8  # share of names, of file and network together, from which on a file is said to be of a network
 
 
 # Where they come from -------------------------------------------------------------------------------------------------
@@ -84,7 +82,6 @@ class Fit:
 
     Args:
         missing: what the network has and the checkpoint lacks.
-        surplus: the other way round.
         misshapen: name, expected shape, shape that came.
     """
 
@@ -144,6 +141,22 @@ def compare_original(network: InpaintingNetwork, state: Mapping[str, Tensor], re
     return compare_shapes(ours, state)
 
 
+def network_from(
+    make: Callable[[], InpaintingNetwork], state: Mapping[str, Tensor], rename: Rename
+) -> InpaintingNetwork:
+    """A network in evaluation mode with an original's parameters; nothing is allocated before they fit.
+
+    Raises:
+        Misfit: as `load_original`.
+    """
+    with torch.device("meta"):
+        network = make()
+    if compare_original(network, state, rename).exact:
+        network = network.to_empty(device="cpu")
+    load_original(network, state, rename)
+    return network.eval()
+
+
 def load_original(network: InpaintingNetwork, state: Mapping[str, Tensor], rename: Rename) -> None:
     """Copy a checkpoint in the original's names into one of our networks.
 
@@ -188,9 +201,6 @@ def original_shapes(name: str, **options: Any) -> dict[str, Shapes]:
     """What the files of an original hold: part -> name -> shape; one part named "" where it is one file.
 
     Nothing is allocated.
-
-    Raises:
-        InputError: an unknown name or option, or a network without an original.
     """
     return {part: dict(shapes) for part, shapes in _shapes(name, tuple(sorted(options.items()))).items()}
 
@@ -209,10 +219,7 @@ class Guess:
     """Which original a file's names point to.
 
     Args:
-        network: a registered name.
         part: which of its files; empty where it is one.
-        fitting: how many of the file's names it has.
-        count: names in the file.
     """
 
     network: str

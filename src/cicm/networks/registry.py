@@ -46,11 +46,7 @@ def names() -> list[str]:
 
 
 def maker(name: str) -> Callable[..., InpaintingNetwork]:
-    """The class behind a name.
-
-    Raises:
-        InputError: an unknown name; the message lists the known ones.
-    """
+    """The class behind a name."""
     if name not in _MAKERS:
         close = difflib.get_close_matches(name, _MAKERS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -63,10 +59,6 @@ def create(name: str, **options: Any) -> InpaintingNetwork:
 
     Args:
         name: one of `names()`.
-        options: the network's own keyword arguments.
-
-    Raises:
-        InputError: an unknown name or option.
 
     Example:
         >>> create("unet", width=8).sites[-1].stride

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
-from cicm.networks.originals import compare_original, dump_original, load_original
+from cicm.networks.originals import dump_original, network_from
 from cicm.networks.registry import register
 
 Kernel = Literal[7, 5]
@@ -389,12 +389,7 @@ def from_original(state: Mapping[str, Any], **options: Any) -> RFR:
         seen["width"] = shapes["Pconv1.weight"][0]
     if "Pconv2.weight" in shapes:
         seen["kernel"] = shapes["Pconv2.weight"][-1]
-    with torch.device("meta"):
-        network = RFR(**seen | options)
-    if compare_original(network, state, rename).exact:
-        network = network.to_empty(device="cpu")
-    load_original(network, state, rename)
-    return network.eval()
+    return network_from(lambda: RFR(**seen | options), state, rename)  # type: ignore[return-value]
 
 
 def to_original(network: RFR) -> dict[str, Tensor]:

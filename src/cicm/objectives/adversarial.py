@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-Mean = Callable[[Tensor], Tensor]
-"""Expectation over the batch, and over ranks where there are several."""
+Mean = Callable[[Tensor], Tensor]  # expectation over the batch, and over ranks where there are several
 
 
 def _mean(logits: Tensor) -> Tensor:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 Norm = Literal["l2", "l1", "log"]
 
-FLOOR = 1e-4
-"""Mean squared error below which `log` no longer asks for more: 40 dB."""
+FLOOR = 1e-4  # mean squared error below which `log` no longer asks for more: 40 dB
 
 LEAST_SHARE = 0.01
 """Missing share below which `share_l1` divides by no less; an image without a hole would otherwise count infinitely."""

@@ -6,18 +6,3 @@ from cicm.ops.filtering import filter_pixels, filter_pixels_plain
 from cicm.ops.holes import complete_cells, composite, missing_share
 from cicm.ops.regions import as_map, as_regions
 from cicm.ops.similarity import SIMILARITIES, similarity
-
-__all__ = [
-    "SIMILARITIES",
-    "as_map",
-    "as_regions",
-    "biharmonic",
-    "canny",
-    "complete_cells",
-    "composite",
-    "filter_pixels",
-    "filter_pixels_plain",
-    "missing_share",
-    "pull_push",
-    "similarity",
-]

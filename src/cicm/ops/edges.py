@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from cicm.conventions import InputError
 
-WIDTHS = 4.0
-"""The Gaussian is cut off at so many of its standard deviations."""
+WIDTHS = 4.0  # the Gaussian is cut off at so many of its standard deviations
 _FORWARD = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Half of a pixel's eight neighbours; the other half has the pixel for a neighbour."""
 

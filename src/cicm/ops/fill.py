@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _HALVINGS = 4
-_WIDER = (3, 7)
-"""Windows of the averages over the lowest level: 48 and 112 pixels."""
+_WIDER = (3, 7)  # windows of the averages over the lowest level: 48 and 112 pixels
 PLANES_FLOATS = 2**17
 
 

@@ -20,7 +20,6 @@ def compared(
     """The form of a feature in which a plain dot product is the similarity asked for.
 
     Args:
-        features: (..., C).
         kind: `dot` leaves it (the printed Eq. 1), `cosine` gives it length 1, `centred` subtracts `center` first.
         center: (C,), the mean of many features; needed by `centred`, ignored by the others.
 

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin, features
 
 from cicm.conventions import InputError
 from cicm.photos.metadata import Metadata, photoshop_segment, tiff_directory
-from cicm.photos.pixels import Pixels, channels_of
+from cicm.photos.pixels import CHANNELS, Pixels
 
 ENDINGS = {
     ".jpg": "JPEG",
@@ -33,8 +33,7 @@ if features.check("avif"):
 if find_spec("pillow_heif"):  # the extra `heic`
     ENDINGS |= {".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
 
-LOSSY = ("JPEG", "AVIF", "HEIF")
-"""Formats that are always compressed anew, which moves every pixel a little."""
+LOSSY = ("JPEG", "AVIF", "HEIF")  # formats that are always compressed anew, which moves every pixel a little
 
 _HOLDS = {  # what each format can store; "16" and "F" are depths
     "JPEG": {"L", "RGB", "CMYK"},
@@ -103,7 +102,7 @@ def _common(metadata: Metadata, *names: str) -> dict[str, Any]:
 
 def _write_jpeg(stream: BinaryIO, pixels: Pixels, metadata: Metadata, how: dict[str, Any]) -> None:
     quality: dict[str, Any] = {"quality": 95, "subsampling": 0}
-    if how.get("layers") == channels_of(pixels.layout):
+    if how.get("layers") == CHANNELS[pixels.layout]:
         names = ("qtables", "subsampling", "progressive", "keep_rgb")
         quality = {name: how[name] for name in names if name in how}
     tags = _common(metadata, "icc_profile", "dpi", "xmp")

@@ -24,8 +24,7 @@ MAX_PIXELS = 178_956_970
 
 _RAW = frozenset(re.findall(r"\S+", ".raw .cr2 .cr3 .nef .dng .arw .orf .rw2 .raf .pef .srw"))
 _OTHERS = re.findall(
-    r"\S+",
-    ".avif .heic .heif .hif .ppm .pgm .pbm .pnm .pfm .jp2 .j2k .jpx .jxl .tga .psd .exr .hdr .svg .ico .eps",
+    r"\S+", ".avif .heic .heif .hif .ppm .pgm .pbm .pnm .pfm .jp2 .j2k .jpx .jxl .tga .psd .exr .hdr .svg .ico .eps"
 )
 _STARTS = {  # first bytes -> a format that is not read
     b"\0\0\0\x0cjP  ": "JPEG 2000",
@@ -133,7 +132,6 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
     """A picture by Pillow, its pixels not decoded yet; only of the formats that are read.
 
     Args:
-        stream: the whole file.
         name: for messages; raw camera files are known by their ending alone.
 
     Raises:
@@ -167,11 +165,7 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
 
 
 def check_pixels(file: Path, size: tuple[int, int], most: int = MAX_PIXELS) -> None:
-    """Refuse a picture of too many pixels.
-
-    Raises:
-        PictureTooLarge: with both numbers.
-    """
+    """Refuse a picture of too many pixels."""
     if size[0] * size[1] > most:
         raise PictureTooLarge(
             f"{file} is {size[0]}x{size[1]}, {size[0] * size[1] / 1e6:.0f} megapixels; "
@@ -180,11 +174,7 @@ def check_pixels(file: Path, size: tuple[int, int], most: int = MAX_PIXELS) -> N
 
 
 def check_single(file: Path, image: Image.Image) -> None:
-    """Refuse an animation and a document of several pages; of a phone's multi-picture JPEG the first is taken.
-
-    Raises:
-        InputError: with the number of pictures.
-    """
+    """Refuse an animation and a document of several pages; of a phone's multi-picture JPEG the first is taken."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise InputError(

@@ -19,11 +19,9 @@ from cicm.photos.masks import missing_pixels
 from cicm.photos.photo import Photo, check_mask_size
 from cicm.photos.pixels import Box, Pixels
 
-MAX_GROW = 512
-"""Most pixels that a hole is grown by."""
+MAX_GROW = 512  # most pixels that a hole is grown by
 
-Polygon = tuple[tuple[float, float], ...]
-"""Corners (x, y) in pixels from the picture's top left corner."""
+Polygon = tuple[tuple[float, float], ...]  # corners (x, y) in pixels from the picture's top left corner
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,21 +100,13 @@ def mark_size(size: tuple[int, int], marks: Marks) -> np.ndarray:
 
 
 def check_grow(grow: int) -> None:
-    """Refuse to grow by less than 0 or more than 512 pixels.
-
-    Raises:
-        InputError: so.
-    """
+    """Refuse to grow by less than 0 or more than 512 pixels."""
     if not 0 <= grow <= MAX_GROW:
         raise InputError(f"a hole grows by 0 to {MAX_GROW} pixels; got {grow}.")
 
 
 def check_colour(colour: tuple[int, int, int], tolerance: int) -> None:
-    """Refuse parts of a colour, or a tolerance, outside 0 to 255.
-
-    Raises:
-        InputError: so.
-    """
+    """Refuse parts of a colour, or a tolerance, outside 0 to 255."""
     if len(colour) != 3 or not all(0 <= part <= 255 for part in (*colour, tolerance)):
         raise InputError(f"a colour has three parts of 0 to 255, and a tolerance as well; got {colour}, {tolerance}.")
 

@@ -11,12 +11,10 @@ from PIL import Image
 from cicm.conventions import InputError, Notice, give_notice
 from cicm.files import reason_of
 
-_THRESHOLD = 128
-"""Grey value (of 255) from which a pixel of a mask file is white."""
+_THRESHOLD = 128  # grey value (of 255) from which a pixel of a mask file is white
 
 
-_MOST_GREY = 0.1
-"""Share of a mask's pixels that may lie between black and white, as soft edges do."""
+_MOST_GREY = 0.1  # share of a mask's pixels that may lie between black and white, as soft edges do
 
 
 class MaskWarning(Notice):

@@ -52,8 +52,6 @@ class Photo:
     Args:
         path: where it came from; a name without a folder if it came as bytes.
         format: Pillow's name: JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF or HEIF.
-        pixels: upright, as stored.
-        metadata: EXIF, profile, resolution, text.
         encoding: how the file was compressed, for writing the same format again.
         notes: what a reader may want to know, such as something that could not be kept.
     """
@@ -75,11 +73,7 @@ class Photo:
         return replace(self, pixels=pixels)
 
     def to_image(self) -> Image.Image:
-        """As a PIL image, upright, with EXIF, profile and resolution in its `info`.
-
-        Raises:
-            InputError: 16-bit colour, which Pillow can't hold.
-        """
+        """As a PIL image, upright, with EXIF, profile and resolution in its `info`."""
         image = self.pixels.to_image()
         kept = {"exif": self.metadata.exif, "icc_profile": self.metadata.icc, "dpi": self.metadata.dpi}
         image.info.update({name: value for name, value in kept.items() if value})
@@ -105,8 +99,6 @@ def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_
     """Read a photo from the bytes of a file; nothing touches the disk.
 
     Args:
-        data: the whole file.
-        name: what errors call it.
         max_pixels: a larger picture is refused before it is decoded.
 
     Raises:
@@ -166,11 +158,7 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
 
 
 def check_mask_size(mask: tuple[int, ...], photo: tuple[int, int]) -> None:
-    """Refuse a mask of another (height, width): stretching it would fill other places than were painted.
-
-    Raises:
-        InputError: with both sizes.
-    """
+    """Refuse a mask of another (height, width): stretching it would fill other places than were painted."""
     if mask != photo:
         turned = " It would fit turned by 90 degrees." if mask == photo[::-1] else ""
         raise InputError(
@@ -231,11 +219,7 @@ def encode_photo(photo: Photo, format_: str | None = None) -> tuple[bytes, tuple
 
 
 def _deep_rawmode(file: Path, image: Image.Image) -> str | None:
-    """The unpacker's name of 16-bit colour, which Pillow would cut to 8 bits without a word; None for all else.
-
-    Raises:
-        InputError: TIFF pixels whose numbers would be changed or misread on the way.
-    """
+    """The unpacker's name of 16-bit colour, which Pillow would cut to 8 bits without a word; None for all else."""
     tiles = getattr(image, "tile", [])
     args = tiles[0].args if tiles else None
     rawmode = args if isinstance(args, str) else args[0] if isinstance(args, tuple) and args else ""

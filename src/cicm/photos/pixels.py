@@ -13,8 +13,7 @@ from PIL import Image
 
 from cicm.conventions import InputError
 
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels; right and bottom are exclusive, as in Pillow."""
+Box = tuple[int, int, int, int]  # (left, top, right, bottom) in pixels; right and bottom are exclusive, as in Pillow
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what Pillow's convert("L") uses
 
@@ -33,7 +32,7 @@ _LAYOUTS = {
     "CMYK": "CMYK",
 }
 
-_CHANNELS = {"L": 1, "P": 1, "LA": 2, "PA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+CHANNELS = {"L": 1, "P": 1, "LA": 2, "PA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
 
 @dataclass(frozen=True)
@@ -217,11 +216,7 @@ class Pixels:
         return replace(self, key=None)
 
     def to_image(self, mode: str | None = None) -> Image.Image:
-        """As a PIL image of the same mode (or of the byte order that `mode` names, for I;16).
-
-        Raises:
-            InputError: 16-bit colour, which Pillow can't hold.
-        """
+        """As a PIL image of the same mode (or of the byte order that `mode` names, for I;16)."""
         height, width = self.size
         if self.values.dtype == np.uint16 and self.layout != "L":
             raise InputError(
@@ -311,11 +306,7 @@ def pixels_of_array(values: np.ndarray) -> Pixels:
 
 
 def _check_range(values: np.ndarray, name: str) -> None:
-    """Refuse what is not finite or leaves [0, 1].
-
-    Raises:
-        InputError: with the values that were found.
-    """
+    """Refuse what is not finite or leaves [0, 1]."""
     if not np.isfinite(values).all():
         raise InputError(f"{name} must be finite numbers in [0, 1]; got NaN or infinity. Mend these pixels first.")
     if values.min() < 0 or values.max() > 1:
@@ -323,11 +314,6 @@ def _check_range(values: np.ndarray, name: str) -> None:
             f"{name} must lie in [0, 1]; got values in [{values.min():.4g}, {values.max():.4g}]. "
             "Divide by the largest value that the format allows, such as 255."
         )
-
-
-def channels_of(layout: str) -> int:
-    """Number of channels of a layout."""
-    return _CHANNELS[layout]
 
 
 def _cut(values: np.ndarray, box: Box | None) -> np.ndarray:

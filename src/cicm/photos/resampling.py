@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_SHARPNESS = -0.75
-"""The free parameter of the cubic kernel (Keys, 1981), as torch and OpenCV choose it."""
+_SHARPNESS = -0.75  # the free parameter of the cubic kernel (Keys, 1981), as torch and OpenCV choose it
 
 
 def mirrored(size: int, padded: int) -> np.ndarray:

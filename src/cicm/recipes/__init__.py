@@ -1,5 +1,3 @@
 """Recipes: named runs as data, loaded strictly."""
 
 from cicm.recipes.recipe import Recipe, about, load_recipe, recipe_names
-
-__all__ = ["Recipe", "about", "load_recipe", "recipe_names"]

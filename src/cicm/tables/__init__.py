@@ -6,5 +6,3 @@ installed package alike. A table file of one's own is given by its path.
 
 from cicm.tables.plan import Row, Table, load_table, table_names
 from cicm.tables.series import Job, Missing, Series
-
-__all__ = ["Job", "Missing", "Row", "Series", "Table", "load_table", "table_names"]

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-_PATIENCE_SECONDS = 120.0
-"""How long an interrupted training may take to write its checkpoint."""
+_PATIENCE_SECONDS = 120.0  # how long an interrupted training may take to write its checkpoint
 
 Train = Callable[[Path, Path], None]
 """(resolved recipe, the run's folder) -> trained weights in it; raises RowFailed or InputError."""

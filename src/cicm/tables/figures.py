@@ -31,13 +31,9 @@ class Curve:
     """One line of a figure.
 
     Args:
-        part: whose rows it runs over.
         metric: the paper's name of what is drawn.
-        ours: what was measured in its place.
-        band: of the holes.
         x, y: one point for each row that was made, in the order of x.
         spread: over seeds; NaN for one seed.
-        seconds: of filling one image.
     """
 
     part: Part
@@ -140,13 +136,9 @@ def filled_rows(series: Series, *, photos: int = 3, device: str = "cpu") -> tupl
     Args:
         series: a table whose rows were run; their weights lie in its runs.
         photos: how many of each data set, evenly spread over its list.
-        device: where the networks run.
 
     Returns:
         rows of the grid, and a sentence for each row of the table that is not in it.
-
-    Raises:
-        InputError: no weights at all.
     """
     rows: list[GridRow] = []
     absent: list[str] = []

@@ -30,12 +30,9 @@ class Cell:
     Args:
         paper: as printed; None where the paper has none.
         paper_difference: to the row's baseline, in the printed digits.
-        ours: mean over seeds.
         spread: standard deviation over seeds; None for one.
         difference: ours minus the baseline's, over the seeds that both have.
-        interval: of that difference, over images.
         images: behind ours.
-        seconds: of filling one image, mean over seeds.
     """
 
     paper: str | None = None
@@ -53,10 +50,7 @@ class Line:
     """A row under one metric.
 
     Args:
-        row: of the table.
-        seeds: that ours has.
         reason: why there is none of ours; empty if there is.
-        cells: band -> numbers.
     """
 
     row: Row
@@ -70,10 +64,7 @@ class Block:
     """A part under one metric.
 
     Args:
-        part: of the table.
-        metric: the paper's.
         ours: the metric that was measured in its place; None if none was.
-        lines: one for each row.
     """
 
     part: Part
@@ -97,9 +88,7 @@ class Page:
 
     Args:
         series: what it is of.
-        blocks: part by part, metric by metric.
         notes: each said once; a row refers to them by number.
-        conditions: how ours were made and measured.
     """
 
     series: Series

@@ -13,8 +13,7 @@ from cicm.plain import from_plain, read_toml
 from cicm.recipes.recipe import merge
 
 FOLDER = Path(__file__).parent / "files"
-SCALES = "scales"
-"""The file with the scales that all tables share."""
+SCALES = "scales"  # the file with the scales that all tables share
 
 PRINTED: dict[str, Literal["higher", "lower"]] = {
     "psnr": "higher",
@@ -170,11 +169,7 @@ class Table:
     bands: tuple[str, ...] = tuple(BANDS)
 
     def find(self, label: str, part: Part) -> tuple[Part, Row]:
-        """The row that a baseline names, as seen from a part.
-
-        Raises:
-            InputError: there is none.
-        """
+        """The row that a baseline names, as seen from a part."""
         for row in part.row:
             if row.label == label:
                 return part, row
@@ -185,11 +180,7 @@ class Table:
         raise InputError(f"{self.name}: the baseline {label!r} is no row of {part.title!r}, nor PART: ROW of another.")
 
     def scale_named(self, name: str) -> Scale:
-        """The scale of a name.
-
-        Raises:
-            InputError: an unknown name, with the known ones.
-        """
+        """The scale of a name."""
         if name not in self.scale:
             raise InputError(f"{self.name} has no scale {name!r}; it has {', '.join(self.scale)}.")
         return self.scale[name]

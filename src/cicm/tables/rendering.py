@@ -15,8 +15,7 @@ from cicm.tables.page import DOWN, UP, Block, Cell, Page, remarks
 from cicm.tables.plan import PRINTED, Part, table_names
 
 _NONE = "-"
-_DIGITS = {"psnr": 3}
-"""Where the paper prints more digits than our other tables."""
+_DIGITS = {"psnr": 3}  # where the paper prints more digits than our other tables
 
 
 def grid(block: Block, bands: Sequence[str], notes: dict[str, int]) -> Grid:
@@ -196,24 +195,16 @@ def _safe(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-COLUMNS = (
-    "table", "part", "row", "metric", "better", "band", "paper", "paper_difference", "ours_metric", "ours", "spread",
-    "seeds", "images", "baseline", "difference", "low", "high", "recipe", "changes", "missing", "note",
-)  # fmt: skip
-
-
 def to_csv(shown: Page) -> str:
     """One line for each row, metric and band, with everything in columns of its own."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     changes = {row[0]: row[1:] for row in _changes(shown)}
     for block in shown.blocks:
         for line in block.lines:
             recipe, changed = changes[f"{block.part.title}: {line.row.label}"]
             for band, cell in line.cells.items():
                 low, high = cell.interval or (None, None)
-                found = {
+                row = {
                     "table": shown.series.table.name,
                     "part": block.part.title,
                     "row": line.row.label,
@@ -236,7 +227,11 @@ def to_csv(shown: Page) -> str:
                     "missing": line.reason,
                     "note": line.row.note,
                 }
-                writer.writerow([found[name] for name in COLUMNS])
+                rows.append(row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 

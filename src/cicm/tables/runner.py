@@ -34,9 +34,7 @@ class Outcome:
     """What became of a job.
 
     Args:
-        job: which one.
         state: `made`, `there` (it was made before) or `failed`.
-        reason: why it failed.
     """
 
     job: Job
@@ -51,18 +49,13 @@ def run(
     *,
     say: Say = print,
     device: str = "cpu",
-    batch_size: int = 16,
     after: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """Make all jobs, each whole or not at all; a failure is told and the others go on.
 
     Args:
-        series: whose table it is.
         jobs: of `series.jobs`.
         train: trains, or goes on with a run that is there.
-        say: for lines of progress.
-        device: where models are scored.
-        batch_size: pictures scored at once.
         after: called after each job that was made or failed.
 
     Raises:
@@ -86,7 +79,7 @@ def run(
         try:
             if stale := _stale(series, job):
                 raise RowFailed(stale)
-            _make(series, job, plans[job.data], train, device, batch_size)
+            _make(series, job, plans[job.data], train, device)
             outcomes.append(Outcome(job, "made"))
             say(f"{where}: done in {duration(time.monotonic() - began)}")
         except Exception as problem:  # whatever one row does, the others go on
@@ -184,11 +177,7 @@ def _keep_pairs(series: Series, data: str, plan: Plan) -> None:
 
 
 def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
-    """Refuse to add to a series whose records of this data set were scored on other terms.
-
-    Raises:
-        InputError: naming a record and what differs.
-    """
+    """Refuse to add to a series whose records of this data set were scored on other terms."""
     for record, of in series.index.values():
         if of != slug(data):
             continue
@@ -201,7 +190,7 @@ def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
             )
 
 
-def _make(series: Series, job: Job, plan: Plan, train: Train, device: str, batch_size: int) -> None:
+def _make(series: Series, job: Job, plan: Plan, train: Train, device: str) -> None:
     folder, target = series.run_folder(job), series.target(job)
     recipe = folder.with_name(f"{folder.name}.toml")
     _write(recipe, job.recipe.to_toml())
@@ -210,7 +199,7 @@ def _make(series: Series, job: Job, plan: Plan, train: Train, device: str, batch
         raise RowFailed(f"training ended without {folder / WEIGHTS}")
     model = Model(folder / WEIGHTS, device=device)
     model.name, model.seed = job.row.label, job.seed
-    evaluation, _ = evaluate([model], plan, series.scale.metrics, batch_size=batch_size)
+    evaluation, _ = evaluate([model], plan, series.scale.metrics, batch_size=16)
     # The record comes last: where it is, everything is.
     _write(target.with_suffix(".toml"), job.recipe.to_toml())
     evaluation.save(target, overwrite=True)

@@ -27,8 +27,6 @@ class Job:
     """One row with one seed, resolved.
 
     Args:
-        part, row, seed: the place in the table.
-        data: name of the data set.
         recipe: what is trained.
     """
 
@@ -75,11 +73,9 @@ class Series:
 
     Args:
         table: what is made.
-        scale: name of one of its scales.
         name: of the series; that of the scale if empty.
         data: data sets in place of the scale's.
         only: names of the data sets whose parts are made; None for all.
-        results, runs: folders that hold all series.
 
     Raises:
         InputError: an unknown scale, or a name that is none for a folder.

@@ -37,7 +37,6 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     """Write `state` as the folder's last checkpoint and keep the one before it.
 
     Args:
-        folder: the run's folder.
         state: tensors, numbers, strings, lists and dicts; it gets a `format` key.
     """
     last, previous = folder / LAST, folder / PREVIOUS

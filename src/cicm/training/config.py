@@ -189,10 +189,11 @@ class RunConfig:
 
 # What a resumed run may change, because no step's numbers depend on it.
 FREE_KEYS = frozenset(
-    {
+    # the photos themselves are compared by their names, see batches.photo_hash
+    [
         "data.workers",
         "data.cache_mb",
-        "data.train",  # the photos themselves are compared by their names, see batches.photo_hash
+        "data.train",
         "data.val",
         "data.layout",
         "data.train_split",
@@ -204,7 +205,7 @@ FREE_KEYS = frozenset(
         "training.grid_images",
         "training.tensorboard",
         "training.stop_at",
-    }
+    ]
 )
 
 

@@ -64,11 +64,7 @@ def load_features(objective: ObjectiveConfig, device: torch.device, dtype: torch
 
 
 def feature_files(objective: ObjectiveConfig) -> dict[Section, Path]:
-    """The sections that need a classifier, and where its file lies, checked.
-
-    Raises:
-        InputError: as `load_features`.
-    """
+    """The sections that need a classifier, and where its file lies, checked."""
     files: dict[Section, Path] = {}
     for section in objective.sections:
         if needed := section.needs_features():
@@ -86,11 +82,7 @@ def feature_files(objective: ObjectiveConfig) -> dict[Section, Path]:
 
 
 def describe_objective(objective: ObjectiveConfig) -> list[tuple[str, str]]:
-    """Lines of the plan about the published objectives: their terms, their classifiers, and what is left out.
-
-    Raises:
-        InputError: as `load_features`.
-    """
+    """Lines of the plan about the published objectives: their terms, their classifiers, and what is left out."""
     files = feature_files(objective)
     lines = []
     for section in objective.sections:

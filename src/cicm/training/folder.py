@@ -23,10 +23,6 @@ GRIDS = "grids"
 def may_resume(folder: Path, recipe: str) -> bool:
     """Whether the folder holds this run's beginnings; False when it is new. Writes nothing.
 
-    Args:
-        folder: of the run.
-        recipe: the resolved recipe as TOML.
-
     Raises:
         InputError: the folder holds something else, or another recipe's run.
     """

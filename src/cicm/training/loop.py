@@ -33,21 +33,12 @@ from cicm.training.validation import grid, save_grid, validate
 
 
 def train(
-    config: RunConfig,
-    *,
-    name: str,
-    recipe: str,
-    output: Path,
-    accelerator: str = "auto",
-    devices: int = 0,
+    config: RunConfig, *, name: str, recipe: str, output: Path, accelerator: str = "auto", devices: int = 0
 ) -> int:
     """Train, or go on with a run that was interrupted.
 
     Args:
-        config: the run.
-        name: of the recipe.
         recipe: the resolved recipe as TOML, kept with the run.
-        output: the run's folder.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: processes on this machine; 0 takes what torchrun says, else all GPUs, else one process on the CPU.
 

@@ -34,13 +34,8 @@ class Run:
     """A run in memory.
 
     Args:
-        config: what it is.
-        fabric: the engine.
         players: model, discriminator and their optimizers.
         average: of the weights; None when nothing is averaged.
-        stream: batches of this rank.
-        photos: digest of the training photos' names.
-        step: optimizer steps taken so far.
         best: highest mean PSNR at a validation so far, and the step of it.
         reseeded: contexts that were given new content since the last line of the log.
         features: the classifiers that terms of the objective look at, see `load_features`.
@@ -166,9 +161,6 @@ def _begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> list[st
 
     Returns:
         one sentence on what was taken, one on each memory that starts fresh.
-
-    Raises:
-        InputError: not a weights file, of another network or size, or a fresh name that fits no parameter.
     """
     loaded, ours = load_weights(path), model.network.state_dict()
     fresh, given = config.training.init_fresh, loaded.model.network.state_dict()

@@ -23,7 +23,6 @@ def learning_rate(
     Args:
         step: 0 for the first.
         highest: reached at step `warmup_steps`.
-        steps: length of the run.
         last: share of `highest` at the end.
         schedule: `cosine` (Loshchilov and Hutter, ICLR 2017); `constant`, where it stays at `highest` and `last` plays
             no role; `linear`, where it stays there for a share of the run and then falls along a straight line.

@@ -25,8 +25,7 @@ from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, recons
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
-Batch = Mapping[str, Tensor]
-"""`image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing."""
+Batch = Mapping[str, Tensor]  # `image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing
 
 
 class TrainingStopped(RuntimeError):
@@ -39,8 +38,6 @@ class Players:
 
     Args:
         model: as the engine wrapped it (data-parallel, precision); called for every forward.
-        optimizer: of its parameters.
-        bare: the model inside, with the memories.
         discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
     """
 
@@ -69,7 +66,6 @@ class Part(NamedTuple):
     """What a micro-batch gives to the terms that look at the whole batch.
 
     Args:
-        reads: site -> the last visit's read.
         complete: site -> (N,), which of its regions no missing pixel touches.
         result: (B, 3, H, W), what the discriminator sees.
     """
@@ -184,8 +180,6 @@ def take_step(
 
     Args:
         fabric: the engine: precision, gradients, synchronisation.
-        batch: this rank's images, on its device.
-        accumulate: micro-batches to cut the batch into.
         clip: largest norm of the gradient; 0 clips nothing.
         features: for the terms that need a classifier's maps: its name -> the function that makes them.
 

@@ -23,10 +23,6 @@ GAP = 2  # pixels between the pictures of a grid
 def validate(fabric: Any, model: MemoryInpainter, photos: ValidationSet) -> dict[str, dict[str, float]]:
     """PSNR and L1 of the composites, rounded to 8 bit, per band.
 
-    Args:
-        fabric: the engine, for precision and device.
-        model: in eval mode.
-
     Returns:
         band -> `psnr` in dB and `l1` in percent, means over the photos.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
+from cicm.inference.settings import FILLS
 from cicm.photos.formats import ENDINGS
 from cicm.photos.marking import MAX_GROW
 from cicm.photos.pixels import Box
@@ -18,16 +20,19 @@ from cicm.web.limits import MAX_FIELD, Refused, too_many_bytes
 
 _MAX_BOXES = 10_000
 _MAX_HEADER = 2048
-FILES = ("image", "mask")
+_MAX_NAME = 80
+MAX_SEED = 2**31 - 1
+FILES = ("image", "mask", "album")
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
 
 @dataclass
 class Upload:
-    """The parts of a form: those that hold a file as bytes, all others as text."""
+    """The parts of a form: files as bytes, the album's with their names, all else as text."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
+    album: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class Order:
         invert: fill what would be kept.
         grow: pixels by which the hole is made larger.
         format: of the answer, Pillow's name; None is the photo's own.
+        fill: one of `FILLS`.
+        seed: another one gives another answer.
+        album: (name, file) of other photos that may lend pixels.
     """
 
     image: bytes
@@ -49,9 +57,14 @@ class Order:
     invert: bool = False
     grow: int = 0
     format: str | None = None
+    fill: str = "both"
+    seed: int = 0
+    album: tuple[tuple[str, bytes], ...] = ()
 
 
-async def read_upload(content_type: str, chunks: AsyncIterator[bytes], names: tuple[str, ...], limit: int) -> Upload:
+async def read_upload(
+    content_type: str, chunks: AsyncIterator[bytes], names: tuple[str, ...], limit: int, most_album: int = 0
+) -> Upload:
     """Take a multipart body apart while it arrives.
 
     Args:
@@ -59,9 +72,10 @@ async def read_upload(content_type: str, chunks: AsyncIterator[bytes], names: tu
         chunks: the body.
         names: parts that are known; every other one is refused.
         limit: bytes of the whole body; one more ends the reading.
+        most_album: parts `album` that may come; one more ends the reading.
 
     Raises:
-        Refused: not multipart, damaged, too long, an unknown or repeated part.
+        Refused: not multipart, damaged, too long, an unknown or repeated part, too many photos.
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
@@ -69,7 +83,7 @@ async def read_upload(content_type: str, chunks: AsyncIterator[bytes], names: tu
         raise Refused(
             415, "The body must be multipart/form-data with the parts that /docs names; see the example there."
         )
-    parts = _Parts(names)
+    parts = _Parts(names, most_album)
     try:
         parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
         total = 0
@@ -89,13 +103,15 @@ async def read_upload(content_type: str, chunks: AsyncIterator[bytes], names: tu
 class _Parts:
     """What the parser calls."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], most_album: int) -> None:
         self.names = names
+        self.most_album = most_album
         self.upload = Upload()
         self.ended = False
+        self._albums = 0
         self._header = self._value = b""
         self._disposition = b""
-        self._name = ""
+        self._name = self._file = ""
         self._data = bytearray()
 
     def callbacks(self) -> dict[str, Any]:
@@ -128,6 +144,12 @@ class _Parts:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if self._name not in self.names:
             raise Refused(422, f"Unknown part {self._name[:40]!r}; expected {', '.join(self.names)}. Leave it out.")
+        self._file = options.get(b"filename", b"").decode("utf-8", "replace")
+        self._albums += self._name == "album"
+        if self._albums > self.most_album:
+            raise Refused(
+                413, f"An album may have at most {self.most_album} photos here; more came. Send those that fit best."
+            )
         if self._name in self.upload.files or self._name in self.upload.fields:
             raise Refused(422, f"The part {self._name!r} came twice. Send it once.")
 
@@ -137,6 +159,12 @@ class _Parts:
             raise Refused(413, f"The field {self._name!r} is longer than {MAX_FIELD} bytes. Send a mask file instead.")
 
     def _part_end(self) -> None:
+        if self._name == "album":
+            if self._data or self._file:  # an empty field of a form is no photo
+                number = len(self.upload.album) + 1
+                self.upload.album.append((_plain_name(self._file) or f"photo {number}", bytes(self._data)))
+            self._data = bytearray()
+            return
         if self._name in FILES:
             self.upload.files[self._name] = bytes(self._data)
             self._data = bytearray()
@@ -148,6 +176,17 @@ class _Parts:
 
     def _end(self) -> None:
         self.ended = True
+
+
+def _plain_name(name: str) -> str:
+    """A file's name as reports call it: without folders and what can't be printed, and not long.
+
+    Example:
+        >>> _plain_name("C:\\\\photos\\\\a\\r\\nb.jpg"), _plain_name("../é.jpg")
+        ('a b.jpg', 'é.jpg')
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    return " ".join("".join(c if c.isprintable() else " " for c in last).split())[:_MAX_NAME]
 
 
 def order_of(upload: Upload) -> Order:
@@ -169,6 +208,9 @@ def order_of(upload: Upload) -> Order:
         invert=_flag(upload, "invert"),
         grow=_number(upload, "grow", 0, 0, MAX_GROW),
         format=_format(upload),
+        fill=_fill(upload),
+        seed=_number(upload, "seed", 0, 0, MAX_SEED),
+        album=tuple(upload.album),
     )
 
 
@@ -236,9 +278,16 @@ def _number(upload: Upload, name: str, default: int, low: int, high: int) -> int
     value = upload.fields.get(name, "").strip()
     if not value:
         return default
-    if not (value.isascii() and value.isdecimal() and len(value) < 10 and low <= int(value) <= high):
+    if not (value.isascii() and value.isdecimal() and len(value) < 11 and low <= int(value) <= high):
         raise Refused(422, f"{name!r} is a whole number from {low} to {high}; got {value[:40]!r}. Correct it.")
     return int(value)
+
+
+def _fill(upload: Upload) -> str:
+    value = upload.fields.get("fill", "").strip().lower() or FILLS[0]
+    if value not in FILLS:
+        raise Refused(422, f"'fill' is one of {', '.join(FILLS)}; got {value[:40]!r}. Correct it, or leave it out.")
+    return value
 
 
 def _format(upload: Upload) -> str | None:

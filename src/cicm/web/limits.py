@@ -18,6 +18,8 @@ class Limits:
     Args:
         max_bytes: of one request's body.
         max_pixels: of one picture; told by its header, before it is decoded.
+        max_album: other photos that one request may bring.
+        max_album_pixels: of all of these together.
         queue: requests that may wait while one is worked on.
         timeout: seconds from the first byte of a request to the last of its answer.
 
@@ -27,11 +29,20 @@ class Limits:
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
+    max_album: int = 12
+    max_album_pixels: int = 100_000_000
     queue: int = 16
     timeout: float = 120.0
 
     def __post_init__(self) -> None:
-        least = {"max_bytes": 1024, "max_pixels": 1, "queue": 0, "timeout": 1.0}
+        least = {
+            "max_bytes": 1024,
+            "max_pixels": 1,
+            "max_album": 0,
+            "max_album_pixels": 1,
+            "queue": 0,
+            "timeout": 1.0,
+        }
         for name, low in least.items():
             value = getattr(self, name)
             if not value >= low:

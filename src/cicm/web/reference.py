@@ -7,7 +7,10 @@ from typing import Any
 
 EXAMPLE = """\
 curl -F image=@photo.jpg -F mask=@mask.png http://127.0.0.1:8080/api/v1/inpaint -o repaired.jpg
-curl -F image=@photo.jpg -F 'boxes=[[10, 20, 110, 80]]' http://127.0.0.1:8080/api/v1/inpaint -o repaired.jpg"""
+curl -F image=@photo.jpg -F 'boxes=[[10, 20, 110, 80]]' -F fill=exemplar -F seed=2 \\
+  http://127.0.0.1:8080/api/v1/inpaint -o repaired.jpg
+curl -F image=@photo.jpg -F mask=@mask.png -F album=@other1.jpg -F album=@other2.jpg \\
+  http://127.0.0.1:8080/api/v1/inpaint -o repaired.jpg"""
 
 
 def reference_page(schema: dict[str, Any]) -> str:
@@ -43,7 +46,8 @@ def _body(operation: dict[str, Any]) -> str:
         schema = media["schema"]
         for name, part in schema["properties"].items():
             needed = "required" if name in schema.get("required", ()) else ""
-            takes = " | ".join(part["enum"]) if "enum" in part else "a file" if "format" in part else part["type"]
+            takes = "files" if "items" in part else "a file" if "format" in part else part["type"]
+            takes = " | ".join(part["enum"]) if "enum" in part else takes
             rows.append((f"<code>{escape(name)}</code>", escape(takes), needed, escape(part.get("description", ""))))
         return _table(f"Parts, {kind}", ("part", "takes", "", "meaning"), rows)
     return ""

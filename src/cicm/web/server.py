@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
@@ -16,10 +17,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from cicm import __version__
+from cicm.exemplar import align, patches
 from cicm.inference.inpainter import Inpainter
+from cicm.inference.settings import FILLS
+from cicm.photos.formats import ENDINGS
 from cicm.photos.headers import FORMATS
 from cicm.photos.marking import MAX_GROW
-from cicm.web.form import Upload, order_of, preview_of, read_upload
+from cicm.web.form import MAX_SEED, Upload, order_of, preview_of, read_upload
 from cicm.web.guard import Guard
 from cicm.web.limits import Limits, Refused, too_many_bytes
 from cicm.web.reference import reference_page
@@ -30,7 +34,7 @@ _PATIENCE = 5.0
 
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _MEDIA = {format_: f"image/{format_.lower()}" for format_ in FORMATS}
-_SUFFIX = {"JPEG": "jpg", "TIFF": "tif"}
+_SUFFIX = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}
 
 
 class Model(BaseModel):
@@ -47,6 +51,8 @@ class Limit(BaseModel):
 
     max_bytes: int = Field(description="Bytes of one request's body.")
     max_pixels: int = Field(description="Pixels of one picture.")
+    max_album: int = Field(description="Other photos that may come with one.")
+    max_album_pixels: int = Field(description="Pixels of all of these together.")
     queue: int = Field(description="Requests that may wait while one is worked on.")
     timeout: float = Field(description="Seconds for a request, its upload included.")
     max_grow: int = Field(description="Pixels that a hole may grow by.")
@@ -58,7 +64,10 @@ class Info(BaseModel):
     version: str
     model: Model
     limits: Limit
-    formats: list[str] = Field(description="What is opened, by the names that `format` takes.")
+    formats: list[str] = Field(description="What is opened.")
+    answers: list[str] = Field(description="What `format` takes.")
+    fills: list[str] = Field(description="What `fill` takes here; without PyPatchMatch the network alone is left.")
+    album: bool = Field(description="Whether other photos can lend pixels; without OpenCV they can't.")
 
 
 class Health(BaseModel):
@@ -104,6 +113,9 @@ def create_app(
         ),
         limits=Limit(**vars(limits), max_grow=MAX_GROW),
         formats=[format_.lower() for format_ in FORMATS],
+        answers=_ANSWERS,
+        fills=list(FILLS) if patches.available() else ["network"],
+        album=align.available(),
     )
 
     @asynccontextmanager
@@ -148,7 +160,7 @@ def create_app(
         async def work(upload: Upload) -> Response:
             return _file(await shop.repair(order_of(upload)))
 
-        return await _served(request, shop, ("image", "mask", "boxes", "invert", "grow", "format"), work)
+        return await _served(request, shop, tuple(_INPAINT_PARTS), work)
 
     @app.post("/api/v1/preview", tags=["photos"], response_class=Response, **_PREVIEW)
     async def preview(request: Request) -> Response:
@@ -230,7 +242,7 @@ async def _served(
             raise too_many_bytes(limits.max_bytes)
         async with shop.place(), asyncio.timeout(limits.timeout):
             kind = request.headers.get("content-type", "")
-            upload = await read_upload(kind, body.chunks(), names, limits.max_bytes)
+            upload = await read_upload(kind, body.chunks(), names, limits.max_bytes, limits.max_album)
             return await _while_connected(body, work(upload))
     except _Left:
         return Response(status_code=499)  # nobody reads it
@@ -274,7 +286,11 @@ def _file(repaired: Repaired) -> Response:
         "Cicm-Reduced": f"{report.reduced:.4g}",
         "Cicm-Device": report.device,
         "Cicm-Seconds": f"{report.seconds:.3f}",
+        "Cicm-Fill": report.fill,
+        "Cicm-Seed": str(repaired.seed),
     }
+    if report.lenders:
+        headers["Cicm-Lenders"] = ",".join(quote(name, safe="") for name in report.lenders)
     if repaired.notes:
         headers["Cicm-Notes"] = _one_line("; ".join(repaired.notes))
     return Response(repaired.data, media_type=_MEDIA[repaired.format], headers=headers)
@@ -349,7 +365,7 @@ _REASONS = {
     401: "The token is missing or wrong.",
     403: "The request comes from another site's page, or calls the server by a name that is not its own.",
     408: "The upload took longer than the server waits.",
-    413: "Too many bytes, or too many pixels.",
+    413: "Too many bytes, pixels or album photos.",
     415: "The body is not multipart/form-data.",
     422: "A part is missing or can't be used: no picture, a mask of another size, nothing to fill.",
     429: "The line is full; `Retry-After` says when to come again.",
@@ -366,6 +382,7 @@ def _parts(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
+_ANSWERS = [ending[1:] for ending in ENDINGS]
 _BINARY = {"type": "string", "format": "binary"}
 _HEADER_NOTES = {
     "Cicm-Width": "Pixels.",
@@ -375,7 +392,46 @@ _HEADER_NOTES = {
     "Cicm-Reduced": "How many times smaller it saw that part; 1 is as it is.",
     "Cicm-Device": "Where it ran.",
     "Cicm-Seconds": "What the repair took, without decoding and encoding.",
-    "Cicm-Notes": "What the format could not keep; absent if nothing.",
+    "Cicm-Fill": "What the places were filled with: both, network or exemplar.",
+    "Cicm-Seed": "Of the search for real pixels.",
+    "Cicm-Lenders": "Names of the album's photos that gave pixels, percent-encoded, commas between; absent if none.",
+    "Cicm-Notes": "What the format could not keep, and what else is worth knowing; absent if nothing.",
+}
+_LIMITS = Limits()
+_INPAINT_PARTS: dict[str, dict[str, Any]] = {
+    "image": {
+        **_BINARY,
+        "description": f"The photo's file: {', '.join(FORMATS)}; a single picture, no animation.",
+    },
+    "mask": {**_BINARY, "description": "A picture of the photo's upright size; white = fill. This or `boxes`."},
+    "boxes": {
+        "type": "string",
+        "description": "JSON: a list of [left, top, right, bottom] to fill; right and bottom are the first pixels "
+        "that are not.",
+    },
+    "invert": {"type": "string", "enum": ["true", "false"], "description": "Fill what would be kept."},
+    "grow": {"type": "integer", "minimum": 0, "maximum": MAX_GROW, "description": "Make the hole larger, in pixels."},
+    "format": {"type": "string", "enum": _ANSWERS, "description": "Of the answer; the photo's own by default."},
+    "fill": {
+        "type": "string",
+        "enum": list(FILLS),
+        "description": "`network`: smooth and safe. `exemplar`: real pixels from elsewhere in the photo, sharp. "
+        "`both`, the default: joined.",
+    },
+    "seed": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": MAX_SEED,
+        "description": "Another number, another answer, unless the network fills alone. 0 by default.",
+    },
+    "album": {
+        "type": "array",
+        "items": _BINARY,
+        "maxItems": _LIMITS.max_album,
+        "description": f"Other photos of the same place, which may show what the hole hides: up to "
+        f"{_LIMITS.max_album}, of at most {_LIMITS.max_album_pixels / 1e6:g} million pixels together. "
+        "Send the part once for each photo. They are forgotten with the answer.",
+    },
 }
 _INPAINT: dict[str, Any] = {
     "summary": "Repair a photo",
@@ -389,23 +445,7 @@ _INPAINT: dict[str, Any] = {
         },
         **_problems(401, 403, 408, 413, 415, 422, 429, 503),
     },
-    "openapi_extra": _parts(
-        ["image"],
-        image={**_BINARY, "description": "The photo's file: JPEG, PNG, WebP, TIFF, BMP or a GIF of one picture."},
-        mask={**_BINARY, "description": "A picture of the photo's upright size; white = fill. This or `boxes`."},
-        boxes={
-            "type": "string",
-            "description": "JSON: a list of [left, top, right, bottom] to fill; right and bottom are the first pixels "
-            "that are not.",
-        },
-        invert={"type": "string", "enum": ["true", "false"], "description": "Fill what would be kept."},
-        grow={"type": "integer", "minimum": 0, "maximum": MAX_GROW, "description": "Make the hole larger, in pixels."},
-        format={
-            "type": "string",
-            "enum": ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"],
-            "description": "Of the answer; the photo's own by default.",
-        },
-    ),
+    "openapi_extra": _parts(["image"], **_INPAINT_PARTS),
 }
 _PREVIEW: dict[str, Any] = {
     "summary": "Show a photo",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import io
 import math
 import threading
@@ -22,6 +23,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cicm.conventions import InputError, notices_kept
+from cicm.exemplar.handful import Handful
+from cicm.files import digest_of
 from cicm.inference.inpainter import Inpainter
 from cicm.inference.painter import LARGE_HOLE
 from cicm.inference.report import Report
@@ -48,13 +51,15 @@ class Repaired:
     Args:
         data: the file.
         format: Pillow's name of its format.
-        report: what the network saw.
+        report: what was done.
+        seed: of the search for patches.
         notes: what could not be kept, and what a reader may want to know.
     """
 
     data: bytes
     format: str
     report: Report
+    seed: int
     notes: tuple[str, ...]
 
 
@@ -138,9 +143,10 @@ class Workshop:
         gone = threading.Event()
         async with self._desk:
             started = time.perf_counter()
-            photo, hole = await self._in(self._files, gone, self._opened, order)
-            filled, report = await self._in(self._network, gone, self._filled, photo, hole, gone)
-            repaired = await self._in(self._files, gone, self._closed, filled, report, order.format)
+            photo, hole, album = await self._in(self._files, gone, self._opened, order)
+            filled, report = await self._in(self._network, gone, self._filled, photo, hole, album, order, gone)
+            del album
+            repaired = await self._in(self._files, gone, self._closed, filled, report, order)
             self._seconds += 0.2 * (time.perf_counter() - started - self._seconds)
             return repaired
 
@@ -175,18 +181,46 @@ class Workshop:
 
     # In the threads
 
-    def _opened(self, order: Order) -> tuple[Photo, np.ndarray]:
+    def _opened(self, order: Order) -> tuple[Photo, np.ndarray, Handful | None]:
         photo = decode_photo(order.image, "the photo", max_pixels=self.limits.max_pixels)
         masks = () if order.mask is None else (decode_photo(order.mask, "the mask", max_pixels=self.limits.max_pixels),)
         marks = Marks(masks=masks, boxes=order.boxes, invert=order.invert, grow=order.grow)
         with notices_kept() as told:
             pixels, hole = mark(photo.pixels, marks)
-        return replace(photo, pixels=pixels, notes=(*photo.notes, *told)), hole
+        album, notes = self._album_of(order)
+        return replace(photo, pixels=pixels, notes=(*photo.notes, *told, *notes)), hole, album
 
-    def _filled(self, photo: Photo, hole: np.ndarray, gone: threading.Event) -> tuple[Photo, Report]:
+    def _album_of(self, order: Order) -> tuple[Handful | None, list[str]]:
+        """The other photos, decoded, but for the damaged photo itself; and what is to be said of them."""
+        photos, notes, own, left = [], [], digest_of(order.image), self.limits.max_album_pixels
+        for name, data in order.album:
+            digest = digest_of(data)
+            if digest == own:
+                notes.append(f"not copied from {name}: it is the photo itself")
+                continue
+            try:
+                most = min(left, self.limits.max_pixels)
+                photo = decode_photo(data, f"the album photo {name}", max_pixels=most)
+            except PictureTooLarge as error:
+                if left >= self.limits.max_pixels:
+                    raise
+                raise PictureTooLarge(
+                    f"the photos of the album have more than {self.limits.max_album_pixels / 1e6:g} million pixels "
+                    "together, the most that this server takes. Send fewer, or smaller ones."
+                ) from error
+            left -= photo.size[0] * photo.size[1]
+            photos.append((name, photo.pixels.eight_bit().expanded(to_rgb=True).opaque().values, digest))
+        return Handful(photos) if photos else None, notes
+
+    def _filled(
+        self, photo: Photo, hole: np.ndarray, album: Handful | None, order: Order, gone: threading.Event
+    ) -> tuple[Photo, Report]:
+        painter = copy.copy(self.inpainter)  # shares the model
+        painter.settings = painter.settings.changed(fill=order.fill, seed=order.seed)
+        painter.album = album
         self._current = gone
         try:
-            return self.inpainter.fill_photo(photo, hole)
+            return painter.fill_photo(photo, hole)
         finally:
             self._current = None
 
@@ -195,11 +229,12 @@ class Workshop:
         if self._current is not None and self._current.is_set():
             raise _Gone
 
-    def _closed(self, photo: Photo, report: Report, format_: str | None) -> Repaired:
-        data, notes = encode_photo(photo, format_)
+    def _closed(self, photo: Photo, report: Report, order: Order) -> Repaired:
+        data, notes = encode_photo(photo, order.format)
         if report.missing > LARGE_HOLE:
             notes = (f"{report.missing:.0%} was filled, more than the model is trained for", *notes)
-        return Repaired(data, format_ or photo.format, report, (*photo.notes, *notes))
+        notes = (*photo.notes, *report.notes, *notes)
+        return Repaired(data, order.format or photo.format, report, order.seed, notes)
 
     def _shown(self, image: bytes, side: int) -> Preview:
         photo = decode_photo(image, "the photo", max_pixels=self.limits.max_pixels)

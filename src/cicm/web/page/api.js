@@ -42,9 +42,10 @@ export async function waiting() {
 
 /** Sends a form; resolves to {blob, header(name)}. `signal` cancels, `sent(share)` hears of the upload. */
 export function send(path, parts, { signal, sent } = {}) {
-  const form = new FormData();
+  const form = new FormData(); // an array is a part for each of its files, with their names
   for (const [name, value] of Object.entries(parts)) {
     if (value instanceof Blob) form.append(name, value, name);
+    else if (Array.isArray(value)) value.forEach((file) => form.append(name, file, file.name));
     else if (value !== undefined) form.append(name, String(value));
   }
   return new Promise((resolve, reject) => {

@@ -1,5 +1,6 @@
 // The page's states, and what its buttons do: start -> paint -> busy -> compare -> paint ...
 
+import { Album } from "./album.js";
 import { Problem, findToken, info, send, setToken, waiting } from "./api.js";
 import { Mask } from "./mask.js";
 import { Photo } from "./photo.js";
@@ -10,12 +11,14 @@ const $ = (id) => document.getElementById(id);
 const stage = $("stage");
 const view = new View(stage);
 const tools = new Tools(stage, view);
-const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp", "image/gif": "gif", "image/avif": "avif", "image/heif": "heif" };
+const album = new Album($("album-list"));
+const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp", "image/gif": "gif", "image/avif": "avif", "image/heif": "heic" };
 
 let server = null; // what /api/v1/info told
 let original = null; // the photo as it came
 let now = null; // {photo, mask}: what is painted on
 let result = null; // what is compared
+let answers = []; // {photo, fill, seed, version, told} of this repair; one of them is `result`
 let past = []; // {photo, mask} before each repair
 let future = []; // what undoing a repair took back
 let running = null; // AbortController of the request
@@ -55,7 +58,22 @@ function refresh() {
   }
   const zoom = Math.round(100 * view.scale);
   $("zoom").textContent = `${zoom} %`;
+  if (is("compare")) {
+    const at = answers.findIndex(({ photo }) => photo === result), next = nextAnswer();
+    $("answer-told").textContent = `${at + 1} of ${answers.length}`;
+    $("earlier").disabled = at < 1;
+    $("later").disabled = at > answers.length - 2;
+    $("another").disabled = next.same && next.fill === "network";
+    $("another").lastElementChild.textContent = next.same ? "Another" : "Repair again";
+    $("another").title = $("another").disabled ? "Smooth has one answer only" : "Another answer (A)";
+  }
 }
+
+const WAYS = {
+  both: "Both: real pixels, joined smoothly. Best for most places.",
+  network: "Smooth: calm colours, nothing copied. Best for scratches and faces.",
+  exemplar: "Real pixels: copied from elsewhere in the photo, sharp. Best for sand, grass and walls.",
+};
 
 const percent = (share) => `${share < 0.001 ? "under 0.1" : (100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
@@ -86,11 +104,12 @@ async function load(file) {
     const photo = await Photo.open(file, file.name || "pasted.png", server?.limits, server?.formats);
     if (turn !== opening) return photo.close();
     if (unsaved && !confirm("The repaired photo has not been downloaded. Open another one?")) return photo.close();
-    for (const one of new Set([...past, ...future, now].map((step) => step?.photo).concat(original, result))) one?.close();
+    for (const one of new Set([...past, ...future, now].map((step) => step?.photo).concat(original, result, answers.map((one) => one.photo)))) one?.close();
     original = photo;
     past = [];
     future = [];
     result = null;
+    answers = [];
     unsaved = used = false;
     $("name").textContent = photo.name;
     document.title = `${photo.name} - cicm`;
@@ -173,11 +192,62 @@ function redo() {
 
 // Repair ---------------------------------------------------------------------------------------------------------------
 
+const chosenFill = () => document.querySelector("[name=fill]:checked").value;
+
+/** What "Another" would ask for; `same` if only its seed is new. */
+function nextAnswer() {
+  const fill = chosenFill();
+  const alike = answers.filter((one) => one.fill === fill && one.version === album.version);
+  return { fill, seed: 1 + Math.max(-1, ...alike.map((one) => one.seed)), same: alike.length > 0 };
+}
+
 async function repair() {
   if ($("repair").disabled || !is("paint")) return;
   tools.cancel();
+  const answer = await ask(chosenFill(), 0);
+  if (!answer) return;
+  keep(now);
+  future = [];
+  answers = [answer];
+  split(0.5);
+  showAnswer(answer);
+  $("split").focus({ preventScroll: true });
+}
+
+async function another() {
+  if ($("another").disabled || !is("compare")) return;
+  const { fill, seed } = nextAnswer();
+  const answer = await ask(fill, seed);
+  if (!answer) return;
+  answers.push(answer);
+  if (answers.length > mostKept(answer.photo)) answers.splice(answers[0].photo === result ? 1 : 0, 1)[0].photo.close();
+  showAnswer(answer);
+  $("another").focus({ preventScroll: true });
+}
+
+function showAnswer(answer) {
+  result = answer.photo;
+  unsaved = true;
+  document.querySelector(`[name=fill][value=${answer.fill}]`).checked = true;
+  enter("compare");
+  view.compare(original, result);
+  $("told").classList.remove("warn");
+  $("told").textContent = answer.told;
+  say(`Repaired. ${answer.told}`);
+}
+
+function step(by) {
+  const at = answers.findIndex(({ photo }) => photo === result) + by;
+  if (is("compare") && answers[at]) showAnswer(answers[at]);
+}
+
+/** One answer of the server, or null: cancelled, or refused and told. */
+async function ask(fill, seed) {
+  const from = document.body.dataset.state;
+  const version = album.version, others = album.files;
   calm();
-  $("options").open = false;
+  closePanels();
+  document.body.classList.toggle("again", from === "compare");
   enter("busy");
   $("cancel").focus();
   running = new AbortController();
@@ -196,58 +266,66 @@ async function repair() {
     $("busy-text").textContent = "Sending";
     $("progress").removeAttribute("value");
     const grow = Math.max(0, Math.min(512, Math.round(Number($("grow").value) || 0)));
-    const answer = await send(
-      "/api/v1/inpaint",
-      { image: now.photo.blob, mask: await now.mask.toPNG(), grow: grow || undefined, format: $("format").value || undefined },
-      {
-        signal,
-        sent: (share) => {
-          sent = share;
-          $("progress").value = share;
-          if (share >= 1) {
-            $("progress").removeAttribute("value");
-            $("busy-text").textContent = "Repairing";
-          }
-        },
+    const form = { image: now.photo.blob, mask: await now.mask.toPNG(), grow: grow || undefined, format: $("format").value || undefined, fill, seed, album: others };
+    const answer = await send("/api/v1/inpaint", form, {
+      signal,
+      sent: (share) => {
+        sent = share;
+        $("progress").value = share;
+        if (share >= 1) {
+          $("progress").removeAttribute("value");
+          $("busy-text").textContent = "Repairing";
+        }
       },
-    );
+    });
     const suffix = SUFFIXES[answer.blob.type] ?? "png";
-    const name = `${stem(original.name)}-repaired.${suffix}`;
-    result = await Photo.open(answer.blob, name);
-    keep(now);
-    future = [];
-    unsaved = true;
-    split(0.5);
-    enter("compare");
-    view.compare(original, result);
+    const photo = await Photo.open(answer.blob, `${stem(original.name)}-repaired.${suffix}`);
     const seconds = ((performance.now() - begun) / 1000).toFixed(1);
     const notes = answer.header("Cicm-Notes");
-    $("told").classList.remove("warn");
-    $("told").textContent = `${percent(Number(answer.header("Cicm-Missing")))} filled in ${seconds} s${notes ? `. Note: ${notes}` : ""}`;
-    say(`Repaired. ${$("told").textContent}`);
-    $("split").focus({ preventScroll: true });
+    const how = howFilled(answer.header("Cicm-Fill"), answer.header("Cicm-Lenders"), others.length);
+    return { photo, fill, seed, version, told: `${percent(Number(answer.header("Cicm-Missing")))} filled in ${seconds} s, ${how}${notes ? `. Note: ${notes}` : ""}` };
   } catch (error) {
-    enter("paint");
-    stage.focus({ preventScroll: true });
+    enter(from);
+    (from === "paint" ? stage : $("another")).focus({ preventScroll: true });
     if (error.name === "AbortError") say("Cancelled.");
     complain(error);
+    return null;
   } finally {
     clearInterval(told);
+    document.body.classList.remove("again");
     running = null;
   }
 }
 
+/** One line on where the new pixels are from. */
+function howFilled(fill, lenders, tried) {
+  if (lenders) return `with pixels of ${list(lenders.split(",").map(decodeURIComponent))}`;
+  const way = { both: "with real pixels of this photo, joined smoothly", network: "smoothly", exemplar: "with real pixels of this photo" }[fill];
+  if (!tried) return way;
+  return `${way}; ${tried === 1 ? "the other photo does not show" : "none of the other photos shows"} this spot`;
+}
+
+const list = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
+
 /** Remembers what came before a repair; not more of it than a browser can hold. */
 function keep(step) {
   past.push(step);
-  const most = step.photo.width * step.photo.height > 24e6 ? 2 : 8;
-  while (past.length > most) {
+  while (past.length > mostKept(step.photo)) {
     const { photo } = past.shift();
     if (photo !== original) photo.close();
   }
 }
 
+const mostKept = (photo) => (photo.width * photo.height > 24e6 ? 2 : 8);
+
+/** Keeps the answer that is shown, and lets go of the others. */
+function settle() {
+  for (const { photo } of answers) if (photo !== result) photo.close();
+  answers = [];
+}
+
 function back() {
+  settle();
   future.push({ photo: result, mask: new Mask(result.width, result.height) });
   result = null;
   now = past.pop();
@@ -258,6 +336,7 @@ function back() {
 }
 
 function goOn() {
+  settle();
   now = { photo: result, mask: new Mask(result.width, result.height) };
   result = null;
   enter("paint");
@@ -324,14 +403,15 @@ $("size").addEventListener("change", () => { view.pointer = null; view.redrawTop
 
 const picker = (input, take) => {
   input.addEventListener("change", () => {
-    const [file] = input.files;
+    const files = [...input.files];
     input.value = "";
-    if (file) take(file);
+    if (files.length) take(...files);
   });
   return () => input.click();
 };
 const choosePhoto = picker($("photo-file"), load);
 const chooseMask = picker($("mask-file"), loadMask);
+const chooseOthers = picker($("album-file"), addOthers);
 
 const press = (id, action) => $(id).addEventListener("click", action);
 press("choose", choosePhoto);
@@ -346,6 +426,11 @@ press("zoom-out", () => view.zoom(1 / 1.5));
 press("zoom-fit", () => view.fit());
 press("repair", repair);
 press("cancel", () => running?.abort());
+press("another", another);
+press("earlier", () => step(-1));
+press("later", () => step(1));
+press("album-add", chooseOthers);
+press("album-clear", () => { album.clear(); $("album-add").focus(); });
 press("back", back);
 press("go-on", goOn);
 press("save", save);
@@ -367,12 +452,28 @@ $("hold").addEventListener("contextmenu", (event) => event.preventDefault()); //
 document.querySelector(".brand").addEventListener("click", (event) => {
   if (is("start")) event.preventDefault();
 });
+for (const radio of document.querySelectorAll("[name=fill]")) {
+  radio.addEventListener("change", () => {
+    refresh();
+    $("told").classList.remove("warn");
+    $("told").textContent = WAYS[radio.value];
+  });
+}
 for (const radio of document.querySelectorAll("[name=tool]")) {
   radio.addEventListener("change", () => pick(radio.value));
 }
 document.addEventListener("pointerdown", (event) => {
-  if ($("options").open && !$("options").contains(event.target)) $("options").open = false;
+  closePanels(event.target);
 });
+for (const panel of [$("options"), $("album")]) {
+  panel.addEventListener("toggle", () => panel.open && closePanels(panel));
+}
+
+/** Closes the panels, but for one that holds an element. */
+function closePanels(inside = null) {
+  for (const panel of [$("options"), $("album")]) if (panel.open && !panel.contains(inside)) panel.open = false;
+}
+
 for (const child of [$("busy"), document.querySelector(".zoom")]) {
   for (const kind of ["pointerdown", "pointermove", "wheel", "keydown"]) child.addEventListener(kind, (event) => event.stopPropagation());
 }
@@ -407,7 +508,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.key === "Escape") {
     calm();
-    $("options").open = false;
+    closePanels();
     if (is("busy")) running?.abort();
     else if (is("paint")) tools.cancel();
     return;
@@ -416,7 +517,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "+" || event.key === "=") view.zoom(1.25);
   else if (event.key === "-") view.zoom(1 / 1.25);
   else if (event.key === "0") view.fit();
-  else if (is("paint")) {
+  else if (is("compare")) {
+    if (key === "a") another();
+  } else if (is("paint")) {
     if (TOOLS[key]) pick(TOOLS[key]);
     else if (event.key === "[") chooseSize(tools.size / 1.25);
     else if (event.key === "]") chooseSize(tools.size * 1.25);
@@ -424,6 +527,31 @@ document.addEventListener("keydown", (event) => {
     else if (event.key === "Delete") $("clear").click();
   }
 });
+
+// Other photos -----------------------------------------------------------------------------------------------------------
+
+async function addOthers(...files) {
+  calm();
+  document.body.classList.add("opening");
+  try {
+    await known;
+    if (!server) return;
+    await album.add(files, server, now?.photo.blob.size ?? 0);
+  } catch (error) {
+    complain(error);
+  } finally {
+    document.body.classList.remove("opening");
+  }
+}
+
+album.onchange = () => {
+  const count = album.photos.length;
+  $("album-count").hidden = $("album-clear").hidden = !count;
+  $("album-count").textContent = count;
+  $("album-told").textContent = count ? `${count} of ${server.limits.max_album}. They are sent with each repair, used for it alone, and stored nowhere.` : "";
+  say(count ? `${count} other ${count === 1 ? "photo" : "photos"}.` : "No other photos.");
+  refresh();
+};
 
 // Drop and paste ---------------------------------------------------------------------------------------------------------
 
@@ -435,17 +563,33 @@ document.addEventListener("dragenter", (event) => {
   depth++;
   document.body.classList.add("dropping");
 });
-document.addEventListener("dragover", (event) => carries(event) && event.preventDefault());
+document.addEventListener("dragover", (event) => {
+  if (!carries(event)) return;
+  event.preventDefault();
+  $("drop-album").classList.toggle("over", forAlbum(event));
+});
 document.addEventListener("dragleave", (event) => {
   if (carries(event) && --depth <= 0) document.body.classList.remove("dropping");
 });
 document.addEventListener("drop", (event) => {
   event.preventDefault();
+  const others = forAlbum(event), files = [...event.dataTransfer.files];
   depth = 0;
   document.body.classList.remove("dropping");
-  const [file] = event.dataTransfer.files;
-  if (file) load(file);
+  if (others && files.length) {
+    addOthers(...files);
+    $("album").open = true;
+  } else if (files.length) load(files[0]);
 });
+
+/** Several photos, or one dropped on the place for it, beside a photo that is open. */
+function forAlbum(event) {
+  if (is("start") || !server?.album) return false;
+  const { left, right, top, bottom } = $("drop-album").getBoundingClientRect();
+  const within = event.clientX >= left && event.clientX <= right && event.clientY >= top && event.clientY <= bottom;
+  return within || [...event.dataTransfer.items].filter((item) => item.kind === "file").length > 1;
+}
+
 document.addEventListener("paste", (event) => {
   const item = [...(event.clipboardData?.items ?? [])].find((one) => one.kind === "file");
   if (item) {
@@ -475,6 +619,11 @@ async function meet() {
       `cicm ${version}, model ${model.name} (${(model.parameters / 1e6).toFixed(1)} million parameters) on ${model.device}. ` +
       `Photos up to ${Math.round(limits.max_pixels / 1e6)} megapixels and ${Math.round(limits.max_bytes / 2 ** 20)} MiB.`;
     $("grow").max = limits.max_grow;
+    $("album").hidden = !server.album;
+    document.body.classList.toggle("no-album", !server.album);
+    $("fills").hidden = server.fills.length < 2;
+    if (server.fills.length < 2) document.querySelector(`[name=fill][value=${server.fills[0]}]`).checked = true;
+    for (const option of [...$("format").options]) if (option.value && !server.answers.includes(option.value)) option.remove();
   } catch (error) {
     complain(error);
   }
