@@ -22,8 +22,6 @@ class Problem:
     """Something that is not as the layout says.
 
     Args:
-        split: where; empty for the whole folder.
-        count: how many files or lines it is about.
         paths: the first of them, at most `MOST_NAMED`, as paths below the root or lines of a list.
         stops: the list of photos can't be relied on, so that nothing is trained or scored on it.
     """
@@ -47,7 +45,6 @@ class SplitFiles:
     Args:
         photos: posix paths below the root, in an order that depends on the data set alone.
         labels: one per photo, None where it has none; None where the split has no label maps at all.
-        notes: what a reader has to know and is no fault.
     """
 
     photos: list[str] = field(default_factory=list)
@@ -59,9 +56,6 @@ class Tree:
     """The folder of a data set.
 
     Links to files inside are followed; a link that leads out, or to a folder, is a problem. Hidden files are left out.
-
-    Args:
-        root: the folder; may itself be a link.
 
     Raises:
         InputError: no such folder.

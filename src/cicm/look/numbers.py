@@ -16,7 +16,6 @@ def numbers(look: Look, index: SourceIndex | None = None) -> dict[str, Any]:
     """Everything that the page shows, as plain data for JSON.
 
     Args:
-        look: from `cicm.look.look`.
         index: adds, for each context that is among the top of a region, where it is nearest to.
     """
     visits = []

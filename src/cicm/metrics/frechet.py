@@ -78,10 +78,7 @@ def frechet_distance(
     the usual matrix root of the product turns complex as soon as a covariance is singular.
 
     Args:
-        mean_x: (D,) of the first set.
         cov_x: (D, D); symmetric, no negative eigenvalues beyond rounding.
-        mean_y: (D,) of the second set.
-        cov_y: (D, D); as cov_x.
 
     Returns:
         The distance, at least 0; 0 for equal Gaussians, up to rounding.

@@ -103,7 +103,6 @@ def load_lpips(net: str = "vgg", path: str | Path | None = None) -> LPIPS:
 
     Args:
         net: "alex", "vgg" or "squeeze"; name it beside every figure, they are not comparable.
-        path: the trunk's file, or a folder with it; looked for otherwise.
 
     Raises:
         MissingWeights: the trunk's file is not on this machine.

@@ -41,7 +41,6 @@ class Origin:
     Args:
         source: the repository; "this project" for a network that has no original.
         revision: the commit that the facts were taken from; empty for our own.
-        licence: of the original's code, as its repository states it.
     """
 
     source: str
