@@ -49,14 +49,14 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize(("build", "whole", "linear", "indices"), OFFICIAL)
-def test_trunk_is_the_official_classifier_without_its_head(
-    build: Callable[[], Trunk], whole: int, linear: list[tuple[int, int]], indices: list[int]
-) -> None:
-    with torch.device("meta"):
-        trunk = build()
-    assert count(trunk) + sum(rows * columns + columns for rows, columns in linear) == whole
-    assert list(trunk.state_dict()) == [f"features.{i}.{kind}" for i in indices for kind in ("weight", "bias")]
+def test_trunk_is_the_official_classifier_without_its_head() -> None:
+    for build, whole, linear, indices in OFFICIAL:
+        with torch.device("meta"):
+            trunk = build()
+        assert count(trunk) + sum(rows * columns + columns for rows, columns in linear) == whole, build
+        assert list(trunk.state_dict()) == [f"features.{i}.{kind}" for i in indices for kind in ("weight", "bias")], (
+            build
+        )
 
 
 def test_squeezenet_is_the_official_one_without_its_head() -> None:
