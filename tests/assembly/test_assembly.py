@@ -151,9 +151,7 @@ def test_sites_and_channels_must_fit() -> None:
 
 def test_build_gives_the_channels_of_each_site_and_the_control_that_is_asked_for() -> None:
     config = ModelConfig(
-        "unet",
-        {"width": 4},
-        {"down1": SMALL, "bottom": MemoryConfig(sets=2, contexts=3, kind="convolution")},
+        "unet", {"width": 4}, {"down1": SMALL, "bottom": MemoryConfig(sets=2, contexts=3, kind="convolution")}
     )
     made = build(config)
     assert {name: memory.channels for name, memory in made.memories.items()} == {"down1": 8, "bottom": 32}

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cicm.assembly import MemoryInpainter, ModelConfig, build, checkpoint, conversion, load_weights, save_weights
@@ -382,26 +380,6 @@ def test_values_of_another_kind(states: dict, tmp_path: Path) -> None:
 
 
 # Files that mean harm -------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(share=st.floats(0, 1, exclude_max=True), zipped=st.booleans())
-def test_a_file_cut_short_anywhere(states: dict, tmp_path: Path, share: float, zipped: bool) -> None:
-    whole = saved(tmp_path / "a.pth", {"generator": states["misf"]}, _use_new_zipfile_serialization=zipped)
-    data = whole.read_bytes()
-    cut = tmp_path / "cut.pth"
-    cut.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(InputError):
-        read_checkpoint(cut)
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"PK", b"PK\x03\x04", b"\x80\x02", b"\x80\x04"]))
-def test_garbage(tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "garbage.pth"
-    path.write_bytes(start + data)
-    with pytest.raises(InputError):
-        read_checkpoint(path)
 
 
 def test_an_archive_that_unpacks_to_more_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,25 +104,6 @@ def test_a_card_that_is_no_data_writes_nothing(model: MemoryInpainter, tmp_path:
 # Reading what is bad --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_a_file_cut_short_anywhere(good: Path, share: float) -> None:
-    data = good.read_bytes()
-    cut = good.with_name("cut.safetensors")
-    cut.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(InputError, match="again"):
-        load_weights(cut)
-
-
-@settings(max_examples=50, deadline=None)
-@given(data=st.binary(max_size=200))
-def test_garbage(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "garbage.safetensors"
-    path.write_bytes(data)
-    with pytest.raises(InputError):
-        load_weights(path)
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_a_damaged_header_is_refused_or_harmless(good: Path, place: float, value: int) -> None:

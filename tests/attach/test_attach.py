@@ -415,8 +415,7 @@ def test_printed_sums_count_every_region_of_every_forward() -> None:
     mean, total = attached.terms(), attached.terms(objective)
     assert_close(total["ratio"], mean["ratio"] * 2 * 2 * 64)
     anchors = attached.memory(PATH).pending(
-        [f.reads[PATH][-1] for f in attached._tape.forwards()],
-        [complete_cells(missing_share(batch()[1], (8, 8)))] * 2,
+        [f.reads[PATH][-1] for f in attached._tape.forwards()], [complete_cells(missing_share(batch()[1], (8, 8)))] * 2
     )
     assert_close(total["inter"], (anchors.anchors @ anchors.anchors.T).sum())
     with pytest.raises(InputError, match="ratio_target = 'share'"):

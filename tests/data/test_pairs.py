@@ -134,10 +134,7 @@ def test_a_hole_outside_its_band_is_refused_and_polarity_doubted(folders):
 
 
 def test_wrong_settings(folders):
-    for options, words in (
-        ({"seed": -1}, "0 or above; got -1"),
-        ({"invert": True}, "look inverted.*invert=False"),
-    ):
+    for options, words in (({"seed": -1}, "0 or above; got -1"), ({"invert": True}, "look inverted.*invert=False")):
         with pytest.raises(InputError, match=words):
             make_pairs(*folders, sizes=[32], **options)
 

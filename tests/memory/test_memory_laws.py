@@ -33,9 +33,7 @@ FORMS = pytest.mark.parametrize("form", [inject, inject_fast])
 UPDATES = pytest.mark.parametrize("update", ["mean", "paper"])
 # shape checks make each example slow at first; the laws need few
 LAW = settings(
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors]
 )
 sizes = st.integers(1, 6)
 

@@ -108,14 +108,7 @@ def test_state_dict_makes_the_same_memory() -> None:
     features = torch.rand(2, C, 3, 3)
     assert all(torch.equal(a, b) for a, b in zip(memory.read(features), other.read(features), strict=True))
     assert same(bits(memory), bits(other))
-    assert set(memory.state_dict()) == {
-        "anchors",
-        "contexts",
-        "mass",
-        "filled",
-        "ratio_head.weight",
-        "ratio_head.bias",
-    }
+    assert set(memory.state_dict()) == {"anchors", "contexts", "mass", "filled", "ratio_head.weight", "ratio_head.bias"}
 
 
 def test_a_kind_of_another_class_is_refused() -> None:

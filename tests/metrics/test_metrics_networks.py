@@ -16,20 +16,13 @@ from cicm.metrics.trunks import Design, Trunk, alexnet, fill, squeezenet, vgg16,
 
 # (builder, parameters of torchvision's whole classifier, parameters of its classifier layers, indices with parameters)
 OFFICIAL = [
-    pytest.param(alexnet, 61_100_840, [(9216, 4096), (4096, 4096), (4096, 1000)], [0, 3, 6, 8, 10], id="alexnet"),
-    pytest.param(
-        vgg16,
-        138_357_544,
-        [(25088, 4096), (4096, 4096), (4096, 1000)],
-        [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28],
-        id="vgg16",
-    ),
-    pytest.param(
+    (alexnet, 61_100_840, [(9216, 4096), (4096, 4096), (4096, 1000)], [0, 3, 6, 8, 10]),
+    (vgg16, 138_357_544, [(25088, 4096), (4096, 4096), (4096, 1000)], [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]),
+    (
         vgg19,
         143_667_240,
         [(25088, 4096), (4096, 4096), (4096, 1000)],
         [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34],
-        id="vgg19",
     ),
 ]
 

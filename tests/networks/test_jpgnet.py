@@ -45,12 +45,7 @@ def test_counts_are_the_originals() -> None:
     with torch.device("meta"):
         network = create("jpgnet")
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
-    assert counts == {
-        "filter": 27_395_427,
-        "fusion": 27_548_256,
-        "generator": 10_774_595,
-        "edge_generator": 10_761_089,
-    }
+    assert counts == {"filter": 27_395_427, "fusion": 27_548_256, "generator": 10_774_595, "edge_generator": 10_761_089}
     found = facts("jpgnet")
     assert found.parameters == 76_479_367
     assert found.multiply_adds / 1e9 == pytest.approx(197.1, abs=0.1)

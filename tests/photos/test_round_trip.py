@@ -233,14 +233,14 @@ def test_lossy_webp_stays_lossy(tmp_path: Path) -> None:
 def test_tiff_keeps_its_compression(tmp_path: Path) -> None:
     for compression in ("raw", "tiff_lzw", "packbits", "tiff_adobe_deflate"):
         noise("RGB").save(tmp_path / "a.tif", compression=compression)
-        save_photo(open_photo(tmp_path / "a.tif"), tmp_path / "b.tif")
+        save_photo(open_photo(tmp_path / "a.tif"), tmp_path / "b.tif", overwrite=True)
         with Image.open(tmp_path / "b.tif") as after:
             assert after.info["compression"] == compression, compression
 
 
 def test_jpeg_in_tiff_is_not_compressed_with_loss_again(tmp_path: Path) -> None:
     noise("RGB").save(tmp_path / "a.tif", compression="jpeg")
-    save_photo(open_photo(tmp_path / "a.tif"), tmp_path / "b.tif")
+    save_photo(open_photo(tmp_path / "a.tif"), tmp_path / "b.tif", overwrite=True)
     assert np.array_equal(read_image(tmp_path / "a.tif"), read_image(tmp_path / "b.tif"))
 
 
