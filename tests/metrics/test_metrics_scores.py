@@ -78,8 +78,6 @@ def test_unknown_names_and_options_name_the_known_ones() -> None:
         create("ssim", windows="gaussian")
     with pytest.raises(InputError, match="psnr has no option strict; it has rounding, color"):
         create("psnr", strict=True)
-    with pytest.raises(InputError, match=r"known are 0\.1, 0\.0"):
-        create("lpips-alex", version="1")
     with pytest.raises(InputError, match="unknown rounding 'up'; known are nearest, down, none"):
         create("l1", rounding="up")
     for name in ("psnr", "ssim", "l1"):
@@ -148,10 +146,6 @@ def test_too_few_images_are_named_or_refused(pictures: tuple[Tensor, Tensor]) ->
     metric.update(composite, image)
     assert metric.note == "N=4 < 512 features: biased upwards, comparable only at the same N"
     assert quiet(metric) > 0
-    strict = create("sqz-frechet", strict=True)
-    strict.update(composite, image)
-    with pytest.raises(InputError, match="N=4 < 512"):
-        strict.compute()
     for name in AT_HAND:
         empty = create(name)
         with warnings.catch_warnings():

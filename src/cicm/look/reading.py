@@ -187,18 +187,9 @@ def _visit(site: str, number: int, read: Any, hole: Tensor, memory: ContextMemor
 
 
 def _facts(memory: ContextMemory) -> dict[str, Any]:
-    config = memory.config
-    return {
-        "kind": config.kind,
-        "sets": config.sets,
-        "contexts": config.contexts,
-        "channels": memory.channels,
-        "similarity": config.similarity,
-        "temperature": config.temperature,
-        "ratio": config.ratio,
-        "blend": config.blend,
-        "seeded": memory.seeded,
-    }
+    told = ("kind", "sets", "contexts", "similarity", "temperature", "ratio", "blend")
+    facts = {name: getattr(memory.config, name) for name in told}
+    return facts | {"channels": memory.channels, "seeded": memory.seeded}
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -56,7 +56,7 @@ class Metric:
 
 _SQUEEZENET = "SqueezeNet v1.1 (keras-squeezenet, ImageNet)"
 _SQZ, _INCEPTION = ("sqz-features",), ("fid-inception",)
-_LPIPS = "v0.1 unless said otherwise"
+_LPIPS = "v0.1"
 
 _ALL = (
     Metric("psnr", "higher", True, "peak signal-to-noise ratio on RGB, at most 100 dB", "dB", 2, (0, 100)),
@@ -129,8 +129,8 @@ def create(name: str, *, rounding: str = "nearest", **options: Any) -> Running:
 
     Args:
         rounding: what happens to the values first, one of `cicm.metrics.pixels.ROUNDINGS`.
-        options: of the metric: the named arguments of `running` in its file, such as `color` of psnr, `version` of the
-            LPIPS, `strict` of the Frechet distances; `path`, a file or folder of weights, of all that need one.
+        options: of the metric: the named arguments of `running` in its file, such as `color` of psnr;
+            `path`, a file or folder of weights, of all that need one.
 
     Example:
         >>> import torch

@@ -75,7 +75,7 @@ class Part(NamedTuple):
     result: Tensor
 
     def detached(self) -> Part:
-        reads = {site: MemoryRead(*(t.detach() for t in read)) for site, read in self.reads.items()}
+        reads = {site: read.detached() for site, read in self.reads.items()}
         return Part(reads, self.complete, self.result.detach())
 
 
