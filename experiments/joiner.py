@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import zlib
 from pathlib import Path
 
@@ -29,7 +30,10 @@ from cicm.metrics.sqz_distance import map_distance
 
 SIDE = 256
 
-WEIGHTS = {"error": 1.0, "distance": 4.0, "texture": 0.0, "dull": 1.0}
+PART = 128
+"""Side of what one step of training sees of a crop, around a missing pixel."""
+
+WEIGHTS = {"error": 1.0, "distance": 4.0, "texture": 0.0, "dull": 1.5}
 
 
 class Joiner(nn.Module):
@@ -156,14 +160,20 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 
 def batch_of(paths: list[Path], rng: np.random.Generator | None) -> dict[str, torch.Tensor]:
-    """Tensors of several crops; mirrored at random and one of the two seeds drawn where `rng` is given."""
+    """Tensors of several crops; where `rng` is given a part of `PART`, mirrored or not, with either seed's patches."""
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in ("image", "network", "patches", "hole", "depth")}
     for path in paths:
         found = load(path)
+        here = (slice(None), slice(None))
+        if rng is not None:
+            y, x = np.nonzero(found["hole"])
+            middle = int(rng.integers(len(y)))
+            corner = [int(np.clip(place[middle] - PART // 2, 0, SIDE - PART)) // 8 * 8 for place in (y, x)]
+            here = (slice(corner[0], corner[0] + PART), slice(corner[1], corner[1] + PART))
         flip = rng is not None and rng.random() < 0.5
         swap = rng is not None and rng.random() < 0.5
         for name, value in found.items():
-            array = value[int(swap)] if name == "patches" else value
+            array = (value[int(swap)] if name == "patches" else value)[here]
             tensor = torch.from_numpy(np.ascontiguousarray(array))
             if name in ("hole", "depth"):
                 tensor = tensor[None].float()
@@ -205,7 +215,7 @@ def train(fills: Path, out: Path, steps: int, size: int, weights: dict[str, floa
     torch.manual_seed(0)
     out.mkdir(parents=True, exist_ok=True)
     files = sorted(fills.glob("*.npz"))
-    held = [path for path in files if zlib.crc32(path.stem.rpartition("-")[0].encode()) % 20 == 0][:64]
+    held = [path for path in files if zlib.crc32(path.stem.rpartition("-")[0].encode()) % 20 == 0][:48]
     photos = {path.stem.rpartition("-")[0] for path in held}
     files = [path for path in files if path.stem.rpartition("-")[0] not in photos]
     joiner, features = Joiner(), load_squeeze_features().requires_grad_(False)
@@ -221,10 +231,12 @@ def train(fills: Path, out: Path, steps: int, size: int, weights: dict[str, floa
     print(f"{len(files)} crops, {len(held)} held out, from step {done}", flush=True)
     log = (out / "log.jsonl").open("a")
     for step in range(done, steps):
+        if step % 100 == 0:  # crops may still be coming
+            files = sorted(p for p in fills.glob("*.npz") if p.stem.rpartition("-")[0] not in photos)
         rng = np.random.default_rng(step)
         share = step / steps
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * share))
+            group["lr"] = rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
         picked = [files[i] for i in rng.integers(0, len(files), size)]
         found = terms(joiner, batch_of(picked, rng), features)
         loss = sum(weight * found[name].mean() for name, weight in weights.items())

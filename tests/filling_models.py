@@ -38,10 +38,10 @@ class OneColour(InpaintingNetwork):
 
 @pytest.fixture(scope="session")
 def one_colour() -> Callable[..., Inpainter]:
-    """Makes an inpainter that fills with one colour: (colour=COLOUR, **options)."""
+    """Makes an inpainter whose network fills with one colour: (colour=COLOUR, **options)."""
 
     def make(colour: tuple[float, float, float] = COLOUR, **options) -> Inpainter:
-        return Inpainter(MemoryInpainter(OneColour(colour)), device="cpu", **options)
+        return Inpainter(MemoryInpainter(OneColour(colour)), device="cpu", **{"fill": "network", **options})
 
     return make
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import dataclasses
 import io
-import os
-import re
-import subprocess
-import sys
 from collections import OrderedDict, namedtuple
-from pathlib import Path
 
 import pytest
 import torch
@@ -846,36 +840,4 @@ def test_two_memories_in_a_diffusers_autoencoder_called_by_its_own_verbs() -> No
     assert torch.equal(fresh(image * (1 - hole)).sample, found)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("what", ["whole", "network", "diffusers"])
-def test_one_graph_and_what_eager_gives(what: str) -> None:
-    # a process of its own: the shape checks of the tests are Python that no graph holds
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("attach_graph_check.py")), what],
-        env={**os.environ, "CICM_NO_SHAPE_CHECKS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip().endswith("equal")
-
-
 # The house ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_package_imports_no_library_that_it_can_sit_in(root: Path) -> None:
-    for path in (root / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [m for m in modules if m.split(".")[0] in ("diffusers", "huggingface_hub")], path
-
-
-def test_the_page_runs(root: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (root / "docs" / "attach.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) >= 4
-    space: dict = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"docs/attach.md, block {number}", "exec"), space)

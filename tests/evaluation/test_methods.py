@@ -12,8 +12,9 @@ from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
 from cicm.conventions import InputError
-from cicm.evaluation.classical import CLASSICAL, Biharmonic, Mean, NavierStokes, Telea, to_array, to_tensor
+from cicm.evaluation.classical import CLASSICAL, Biharmonic, Given, Mean, NavierStokes, Telea, to_array, to_tensor
 from cicm.evaluation.methods import FolderResults, method_from
+from cicm.ops import composite
 
 
 @pytest.fixture
@@ -61,6 +62,29 @@ def test_opencv_equals_a_direct_call(corrupted, method, flag):
         mask = np.uint8(255) * hole[index, 0].byte().numpy()
         expected = cv2.inpaint(np.ascontiguousarray(array), mask, method.radius, flag)
         np.testing.assert_array_equal(to_array(filled[index]), expected)
+
+
+def test_the_contributed_methods_see_the_hole_and_not_its_opposite(corrupted):
+    """xphoto wants 0 where a pixel is missing; the colours come back in the order that they went in."""
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.1
+    image[:, 0] += 0.7
+    image = (image * 255).round() / 255
+    hole = torch.zeros(1, 1, 32, 32)
+    hole[..., 12:18, 12:18] = 1
+    for name in ("shiftmap", "fsr"):
+        filled = CLASSICAL[name]().fill(image * (1 - hole), hole)
+        colour = filled[..., 12:18, 12:18].mean(dim=(0, 2, 3))
+        assert (colour - image.mean(dim=(0, 2, 3))).abs().max() < 0.1, name
+
+
+def test_a_way_to_fill_that_the_caller_knows_is_a_method(corrupted):
+    damaged, hole = corrupted
+    grey = Given("grey", "half", lambda image, gone: np.full_like(image, 128))
+    filled = method_from("plain=mine", more={"mine": lambda: grey}).fill(damaged, hole, [])
+    assert grey.name == "plain"
+    assert torch.equal(filled, composite(torch.full_like(damaged, 128 / 255), damaged, hole))
+    with pytest.raises(InputError, match="did you mean 'mine'"):
+        method_from("mien", more={"mine": lambda: grey})
 
 
 def test_biharmonic_equals_a_direct_call_and_one_large_system(corrupted):

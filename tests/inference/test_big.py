@@ -63,8 +63,13 @@ class Diffusion(InpaintingNetwork):
         return Prediction(colour.expand_as(corrupted).clone())
 
 
+def grained(height: int, width: int, colour: int) -> np.ndarray:
+    """A colour and its two neighbours, mixed: too rough to be filled as a flat place."""
+    return np.random.default_rng(0).integers(colour - 3, colour + 4, (height, width, 3), dtype=np.uint8)
+
+
 def diffusion(moody: bool = False, **options) -> Inpainter:
-    return Inpainter(MemoryInpainter(Diffusion(moody)), device="cpu", **options)
+    return Inpainter(MemoryInpainter(Diffusion(moody)), device="cpu", **{"fill": "network", **options})
 
 
 # Crops
@@ -214,7 +219,7 @@ def test_tiles_do_not_show() -> None:
     inpainter = diffusion(moody=True, tile=128, strategy="tile", widest=64)
     hole = np.zeros((100, 700), dtype=bool)
     hole[30:70, 20:680] = True
-    filled = inpainter(np.full((100, 700, 3), 0.5, dtype=np.float32), hole)
+    filled = inpainter(grained(100, 700, 128).astype(np.float32) / 255, hole)
     report = inpainter.report
     assert report is not None
     assert report.strategy == "tile"
@@ -277,13 +282,13 @@ def test_a_flat_picture_stays_flat(strategy: str) -> None:
     """No black of a hole gets into the fill, at any size, tile or seam."""
     inpainter = diffusion(strategy=strategy, tile=64, widest=16, max_side=128, feather=6)
     hole = spots(600, 500, 3, 5)
-    result = inpainter(np.full((600, 500, 3), 77, dtype=np.uint8), hole)
-    assert (result == 77).all()
+    result = inpainter(grained(600, 500, 77), hole)
+    assert np.abs(result.astype(int) - 77).max() <= 3
 
 
 def test_small_pictures_are_as_ever(weights: Path) -> None:
     """Up to 512x512 pixels `auto` is one forward of the whole picture: here written out by hand."""
-    inpainter = Inpainter.from_pretrained(weights, device="cpu")
+    inpainter = Inpainter.from_pretrained(weights, device="cpu", fill="network")
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
     hole = spots(96, 128, 0)
@@ -303,7 +308,7 @@ def test_groups_are_filled_apart_and_little_is_computed(one_colour: Maker) -> No
     inpainter = one_colour()
     hole = np.zeros((1500, 2000), dtype=bool)
     hole[100:130, 100:140] = hole[1400:1420, 1900:1960] = hole[700:760, 900:930] = True
-    inpainter(np.zeros((1500, 2000), np.uint8), hole)
+    inpainter(grained(1500, 2000, 9), hole)
     report = inpainter.report
     assert report is not None
     assert report.strategy == "crop"
@@ -317,9 +322,9 @@ def test_later_crops_do_not_see_holes_as_known(one_colour: Maker) -> None:
     inpainter = diffusion(strategy="crop", margin=60, max_side=176)
     hole = np.zeros((600, 600), dtype=bool)
     hole[300:350, 250:300] = hole[300:340, 340:380] = True
-    result = inpainter(np.full((600, 600, 3), 200, np.uint8), hole)
+    result = inpainter(grained(600, 600, 200), hole)
     assert len(inpainter.report.crops) == 2
-    assert (result == 200).all()
+    assert np.abs(result.astype(int) - 200).max() <= 3
 
 
 @pytest.mark.parametrize("options", [{}, {"strategy": "crop", "max_side": 96}, {"feather": 4}])
@@ -342,7 +347,7 @@ def test_tensors_and_arrays_agree(weights: Path, options: dict) -> None:
 def test_a_network_of_nans_writes_nothing(one_colour: Maker) -> None:
     broken = one_colour((float("nan"),) * 3)
     hole = spots(520, 600, 0, 1)
-    for image in (np.zeros((520, 600), np.uint8), torch.zeros(3, 520, 600)):
+    for image in (grained(520, 600, 9), torch.rand(3, 520, 600)):
         with pytest.raises(InputError, match="NaN"):
             broken(image, hole)
 
@@ -362,11 +367,12 @@ def test_settings_are_checked(one_colour: Maker) -> None:
 # Seams
 
 
-def test_a_step_is_taken_out_near_the_border_only(one_colour: Maker) -> None:
+def test_a_step_is_taken_out_near_the_border_only(one_colour: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fill that is too bright by 0.2 everywhere: right beside the known pixels, unchanged beyond the feather."""
     hole = np.zeros((120, 120), dtype=bool)
     hole[30:90, 30:90] = True
     image = np.full((120, 120, 3), 0.4, dtype=np.float32)
+    monkeypatch.setattr("cicm.inference.painter.fill_flat", lambda filling, part, own: own)  # as in a rough picture
     hard = one_colour((0.6, 0.6, 0.6))(image, hole)
     soft = one_colour((0.6, 0.6, 0.6), feather=12)(image, hole)
     assert np.array_equal(soft[~hole], image[~hole])

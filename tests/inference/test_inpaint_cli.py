@@ -234,3 +234,66 @@ def test_errors_about_files_come_without_torch(folder: Path, arguments: list[str
         capture_output=True,
     )
     assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr.decode()
+
+
+def test_fill_and_variants(folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["inpaint", str(folder / "photo.png"), "--mask", str(folder / "mask.png"), "--weights", str(weights)]
+    assert main([*common, "-o", str(folder / "a.png"), "--variants", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = ["a.png", "a-2.png", "a-3.png"]
+    for name, line in zip(names, lines, strict=True):
+        assert line.startswith(f"{folder / name}: 48x40, 9.38 % filled, fill both, ")
+    answers = [np.array(Image.open(folder / name)) for name in names]
+    hole = hole_of(folder)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not np.array_equal(answers[one], answers[other])
+        assert np.array_equal(answers[one][~hole], answers[other][~hole])
+    for fill in ("both", "network", "exemplar"):
+        assert main([*common, "-o", str(folder / f"{fill}.png"), "--fill", fill]) == 0
+        assert f"fill {fill}" in capsys.readouterr().out
+    made = {fill: np.array(Image.open(folder / f"{fill}.png")) for fill in ("both", "network", "exemplar")}
+    assert np.array_equal(made["both"], answers[0])
+    assert not np.array_equal(made["network"], made["both"])
+    assert not np.array_equal(made["exemplar"], made["both"])
+
+
+def test_no_variant_is_overwritten(folder: Path, weights: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    common = ["inpaint", str(folder / "photo.png"), "--mask", str(folder / "mask.png"), "--weights", str(weights)]
+    (folder / "a-3.png").write_bytes(b"precious")
+    before = files(folder)
+    for words, told in (
+        (["--variants", "3"], "a-3.png exists"),
+        (["--variants", "0"], "--variants must be at least 1"),
+        (["--variants", "2", "--fill", "network"], "the network alone has one answer"),
+        (["--fill", "magic"], "fill must be one of both, network, exemplar; got 'magic'"),
+        (["--album", "self"], "--album self is for a folder"),
+        (["--album", str(folder / "none")], "does not exist"),
+    ):
+        assert main([*common, "-o", str(folder / "a.png"), *words]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert told in line
+    assert files(folder) == before
+
+
+def test_an_album_of_other_photos(folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cv2", reason="OpenCV is in the extra `album`")
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(0, 256, (240 // side + 1, 320 // side + 1, 3), dtype=np.uint8) for side in (6, 15, 40)]
+    truth = np.mean([Image.fromarray(part).resize((320, 240), Image.Resampling.BICUBIC) for part in parts], axis=0)
+    truth = truth.astype(np.uint8)
+    damaged = truth.copy()
+    damaged[90:150, 140:200] = (200, 30, 30)
+    for name in ("place", "empty"):
+        (folder / name).mkdir()
+    Image.fromarray(np.roll(truth, 4, 1)).save(folder / "place" / "before.png")
+    (folder / "place" / "broken.jpg").write_bytes(b"no picture")
+    Image.fromarray(damaged).save(folder / "now.png")
+    words = ["inpaint", str(folder / "now.png"), "--box", "140,90,60,60", "--weights", str(weights)]
+    assert main([*words, "-o", str(folder / "a.png"), "--album", str(folder / "place")]) == 0
+    told = capsys.readouterr()
+    assert ", with pixels of before.png, " in told.out
+    assert "cicm: note: broken.jpg is not in the album" in told.err
+    after = np.array(Image.open(folder / "a.png"))
+    assert np.abs(after[90:150, 140:200].astype(int) - truth[90:150, 140:200]).mean() < 20
+    assert main([*words, "-o", str(folder / "b.png"), "--album", str(folder / "empty")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -57,14 +57,16 @@ def picture(kind: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]
     return (image * 257).astype(np.uint16) if kind == "rgb16" else image.astype(np.uint8), hole
 
 
-def test_the_bits_are_those_from_before() -> None:
+def test_the_bits_are_those_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A hole of the grey picture lies in an even ramp, which the network is no longer asked for.
+    monkeypatch.setattr("cicm.inference.painter.fill_flat", lambda filling, part, own: own)
     for name, (digest, kind, size, changes) in GOLDEN.items():
-        filled = Ramps(FillSettings(**changes))(*picture(kind, *size))
+        filled = Ramps(FillSettings(fill="network", **changes))(*picture(kind, *size))
         assert hashlib.sha256(np.ascontiguousarray(filled).tobytes()).hexdigest()[:16] == digest, name
 
 
 def test_marks_and_masks_make_one_fill() -> None:
-    painter = Ramps(FillSettings())
+    painter = Ramps(FillSettings(fill="network"))
     image, _ = picture("rgb", 60, 90)
     hole = np.zeros((60, 90), dtype=bool)
     hole[10:20, 30:50] = True

@@ -104,7 +104,7 @@ def test_a_cell_lies_where_its_ratio_says(place: Place, tmp_path: Path, size, ho
     """The mean of the mask over the cell, in pixels of the photo, is the true ratio that came out of the network."""
     mask = np.zeros(size, bool)
     mask[hole] = True
-    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(tmp_path / "photo.png")
+    Image.fromarray(picture(np.random.default_rng(0), *size)).save(tmp_path / "photo.png")
     inpainter = Inpainter(place.model, device="cpu", **options)
     found = look(inpainter, open_photo(tmp_path / "photo.png"), mask)
     (visit,) = found.visits
@@ -125,7 +125,7 @@ def test_a_cell_lies_where_its_ratio_says(place: Place, tmp_path: Path, size, ho
 def test_a_reduced_photo_maps_back_to_its_own_pixels(place: Place, tmp_path: Path) -> None:
     mask = np.zeros((640, 640), bool)
     mask[160:320, 160:480] = True
-    Image.fromarray(np.full((640, 640, 3), 90, np.uint8)).save(tmp_path / "photo.png")
+    Image.fromarray(picture(np.random.default_rng(0), 640, 640)).save(tmp_path / "photo.png")
     inpainter = Inpainter(place.model, device="cpu", margin=400, max_side=64)
     found = look(inpainter, open_photo(tmp_path / "photo.png"), mask)
     (visit,) = found.visits

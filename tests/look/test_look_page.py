@@ -22,7 +22,7 @@ from cicm.assembly import ModelConfig, build, save_weights
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.inference import Inpainter
-from cicm.look import Look, SourceIndex, look, make_index, page, save_index
+from cicm.look import Look, SourceIndex, look, make_index, numbers, page, save_index
 from cicm.photos import open_photo
 
 from .conftest import Place
@@ -260,3 +260,24 @@ def test_a_model_without_memory_has_nothing_to_show(
     assert code == 2
     assert "no memory" in err
     assert not (tmp_path / "p.html").exists()
+
+
+def test_the_page_says_what_filled_the_hole(place: Place, found: Look) -> None:
+    assert found.report.fill == "both"
+    assert "joins the network&#39;s fill with patches" in page(found)
+    lent = replace(found, report=replace(found.report, lenders=("a<b.png",), notes=("something was left out.",)))
+    text = page(lent)
+    assert "Photos of the album gave pixels: a&lt;b.png." in text
+    assert "Something was left out." in text
+    alone = look(Inpainter(place.model, device="cpu", fill="network"), open_photo(place.photo), place.mask)
+    assert "The network filled the hole." in page(alone)
+    assert (numbers(alone)["fill"], numbers(found)["fill"], numbers(lent)["lenders"]) == (
+        "network",
+        "both",
+        ["a<b.png"],
+    )
+
+
+def test_a_fill_without_the_network_has_nothing_to_show(place: Place) -> None:
+    with pytest.raises(InputError, match="the network filled nothing here"):
+        look(Inpainter(place.model, device="cpu", fill="exemplar"), open_photo(place.photo), place.mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,9 +27,11 @@ _GRID_PHOTOS = 3
 
 DESCRIPTION = """Score methods that fill holes with PSNR, SSIM, L1, perceptual and Fréchet distances, by missing share.
 
-METHOD is one of: telea, navier-stokes (both also with a radius, telea:3), biharmonic, mean; default (the included
-weights); a weights file; a folder of results from another program, named BAND/PHOTO.png or PHOTO_BAND.png. All methods
-are scored on the same holes. LABEL=METHOD names a row of the table. Models run on a CUDA GPU if there is one.
+METHOD is one of: default (the network with the included weights, alone); fill:both, fill:network, fill:exemplar (as
+`cicm inpaint --fill` repairs); a weights file; a folder of results from another program, named BAND/PHOTO.png or
+PHOTO_BAND.png; telea, navier-stokes (both also with a radius, telea:3), biharmonic, mean, and with opencv-contrib
+shiftmap, fsr. All methods are scored on the same holes. LABEL=METHOD names a row of the table. Models run on a CUDA
+GPU if there is one.
 Stored scores (FILE.json) instead of methods are printed as one table.
 
 In a pipe or a file the table is Markdown.
@@ -37,6 +40,7 @@ In a pipe or a file the table is Markdown.
 EXAMPLES = """examples:
   cicm evaluate default telea --images photos --masks masks -o scores.json --grid scores.png
   cicm evaluate default --images celeba --layout celeba:test --size 128 --fit reduce --masks masks
+  cicm evaluate fill:both fill:network --images photos --masks masks --limit 20
   cicm evaluate mean --images photos --masks masks --pairs list.csv --bands 40-60 --metrics psnr,ssim
   cicm evaluate --images photos --masks masks --save-pairs list.csv           (make the list, score nothing)
   cicm evaluate telea.json memory.json --explain                              (one table of stored scores)
@@ -269,14 +273,28 @@ def _methods(options: Namespace) -> list[Method]:
 
     from cicm.evaluation.classical import Classical
     from cicm.evaluation.methods import method_from
+    from cicm.inference.settings import FILLS
 
-    methods = [
-        method_from(text, device="cuda" if torch.cuda.is_available() else "cpu", raw=options.raw)
-        for text in options.methods
-    ]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    ways = {f"fill:{way}": partial(pipeline, way, device) for way in FILLS}
+    methods = [method_from(text, device=device, raw=options.raw, more=ways) for text in options.methods]
     if options.raw and (classical := [method.name for method in methods if isinstance(method, Classical)]):
         raise InputError(f"--raw is for models and folders; {', '.join(classical)} never touch the known pixels.")
     return methods
+
+
+def pipeline(way: str, device: str = "cpu") -> Method:
+    """The whole way that `cicm inpaint` takes, with the included weights, as a method to score.
+
+    Args:
+        way: of `cicm.inference.settings.FILLS`.
+        device: where the network runs.
+    """
+    from cicm.evaluation.classical import Given
+    from cicm.inference import Inpainter
+
+    inpainter = Inpainter.from_pretrained(device=device, fill=way)
+    return Given(f"fill:{way}", f"Inpainter(fill={way!r}), included weights, seed 0, one photo at a time", inpainter)
 
 
 def _split(words: Sequence[str] | None) -> list[str]:

@@ -16,12 +16,14 @@ from jsonargparse import ArgumentParser, Namespace
 from cicm.cli.parsing import box_of, colour_of, parse, polygon_of, verb_parser
 from cicm.conventions import InputError, Notice
 from cicm.files import check_output, check_readable
-from cicm.inference.settings import STRATEGIES, FillSettings
-from cicm.terminal import libraries_silent
+from cicm.inference.settings import FILLS, STRATEGIES, FillSettings
+from cicm.terminal import Progress, libraries_silent, shown
 
 if TYPE_CHECKING:
+    from cicm.exemplar.album import Album
     from cicm.folders import MaskSource
     from cicm.inference.painter import PictureInpainter
+    from cicm.inference.report import Report
     from cicm.photos.marking import Marks
 
 DESCRIPTION = """Fill the holes of a photo, or of all photos in a folder. White in the mask means fill.
@@ -30,6 +32,10 @@ The result keeps the photo's size, mode, depth, EXIF data, colour profile, resol
 and lossless WebP the pixels outside the hole are unchanged. JPEG, lossy WebP, AVIF and HEIC compress every pixel again,
 JPEG with the photo's own settings; write a .png to keep the pixels exactly. An embedded preview is left out, because it
 shows the old picture. The ending of OUTPUT decides the format. OUTPUT is written completely or not at all.
+
+By default the network's fill is joined with patches of the photo's own pixels. --fill network is smooth and safe,
+--fill exemplar uses patches alone. With --album, photos of the same place lend their pixels where they show what is
+behind the hole. --variants makes several answers: OUTPUT, OUTPUT-2, OUTPUT-3.
 
 In a folder, the photos in subfolders are filled too, and OUTPUT gets the same subfolders. A photo that fails is listed;
 the run continues. If a run is interrupted, the same command continues it. Exit code: 0 all done, 1 some photos failed,
@@ -41,6 +47,8 @@ EXAMPLES = """examples:
   cicm inpaint photo.jpg --mask mask.png -o repaired.png       (pixels outside the hole are unchanged)
   cicm inpaint scan.tif --mask keep.png --invert -o clean.tif  (black in the mask = fill)
   cicm inpaint photo.jpg --box 40,60,120,80 -o repaired.jpg    (no mask: 120 wide, 80 high, at 40, 60)
+  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --album holiday  (other photos lend pixels)
+  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --variants 3
   cicm inpaint photos --masks masks -o repaired                (photos/sub/a.jpg, masks/sub/a.png)
   cicm inpaint photos --mask logo.png -o repaired --dry-run    (one mask for all; only check)
   cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
@@ -94,7 +102,11 @@ def build_parser() -> ArgumentParser:
     default = FillSettings()
     add = parser.add_argument_group("how to fill").add_argument
     add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm, or .onnx (default: included)")
-    add("--album", type=str, metavar="FILE", help="memory made by cicm remember with the same weights")
+    add("--fill", type=str, default=default.fill, metavar="NAME", help=f"{', '.join(FILLS)}: of real pixels")
+    add("--variants", type=int, default=1, metavar="N", help="one photo: so many answers, in files of their own")
+    add(
+        "--album", type=str, metavar="PATH", help="other photos: a folder, a file of cicm remember, or self in a folder"
+    )
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--strategy", type=str, default=default.strategy, metavar="NAME", help=", ".join(STRATEGIES))
     add(
@@ -144,16 +156,12 @@ def main(argv: Sequence[str]) -> int:
     if options.mask and os.path.isdir(options.mask) and os.path.isdir(options.photo):
         options.mask, options.masks = None, options.mask
     _check_source(options)
-    if _exported(options) and options.album:
-        raise InputError("--album needs torch: an exported model has one memory for good. Use .safetensors weights.")
-    for name in ("weights", "album"):
-        if options[name]:
-            check_readable(options[name], name)
+    _check_fill(options)
     with _warnings_as_lines(sys.stderr):
         if os.path.isdir(options.photo):
             from cicm.cli.inpaint_folder import inpaint_folder
 
-            return inpaint_folder(options, _mask_source(options), inpainter_of)
+            return inpaint_folder(options, _mask_source(options), inpainter_of, album_of)
         return _inpaint(options)
 
 
@@ -161,18 +169,61 @@ def _exported(options: Namespace) -> bool:
     return bool(options.weights) and options.weights.lower().endswith(".onnx")
 
 
-def inpainter_of(options: Namespace) -> PictureInpainter:
+def _settings_of(options: Namespace) -> FillSettings:
+    names = ("margin", "max_side", "strategy", "feather", "fill")
+    return FillSettings(**{name: options[name] for name in names})
+
+
+def _check_fill(options: Namespace) -> None:
+    settings, folder = _settings_of(options), os.path.isdir(options.photo)
+    if options.variants < 1:
+        raise InputError(f"--variants must be at least 1; got {options.variants}.")
+    if options.variants > 1 and folder:
+        raise InputError(f"--variants is for one photo; {options.photo} is a folder. Leave it out, or name a photo.")
+    if options.variants > 1 and settings.fill == "network":
+        raise InputError("--variants needs patches; the network alone has one answer. Leave --fill network out.")
+    if options.weights:
+        check_readable(options.weights, "weights")
+    if options.album == "self" and not folder:
+        raise InputError(f"--album self is for a folder of photos; {options.photo} is none. Name a folder as album.")
+    if options.album and options.album != "self" and not os.path.isdir(options.album):
+        check_readable(options.album, "album")
+
+
+def inpainter_of(options: Namespace, album: Album | None) -> PictureInpainter:
     """The weights and the way of filling that the options ask for; loads what runs the network."""
-    settings = FillSettings(
-        margin=options.margin, max_side=options.max_side, strategy=options.strategy, feather=options.feather
-    )
+    settings = _settings_of(options)
     if _exported(options):
         from cicm.export.onnx_runtime import OnnxInpainter
 
-        return OnnxInpainter.from_file(options.weights, device=options.device, settings=settings)
+        return OnnxInpainter.from_file(options.weights, device=options.device, album=album, settings=settings)
     from cicm.inference import Inpainter
 
-    return Inpainter.from_pretrained(options.weights, device=options.device, album=options.album, settings=settings)
+    return Inpainter.from_pretrained(options.weights, device=options.device, album=album, settings=settings)
+
+
+def album_of(options: Namespace, own: Sequence[Path] = ()) -> Album | None:
+    """The album that the options name; tells how far it is while it looks at a folder.
+
+    Args:
+        options: of the verb.
+        own: the photos that `self` stands for.
+    """
+    if not options.album:
+        return None
+    from cicm.exemplar.album import load_album, make_album
+    from cicm.exemplar.align import check_available
+
+    check_available()
+    if options.album != "self" and os.path.isfile(options.album):
+        return load_album(options.album)
+    photos = own if options.album == "self" else options.album
+    with Progress(None, "photos of the album", quiet=options.quiet) as progress:
+        album = make_album(photos, progress=progress.update)
+    for path, why in album.skipped:
+        if not options.quiet:
+            print(f"cicm: note: {shown(path)} is not in the album: {shown(why)}", file=sys.stderr)
+    return album
 
 
 def _mask_source(options: Namespace) -> MaskSource:
@@ -238,24 +289,44 @@ def _inpaint(options: Namespace) -> int:
     check_readable(options.photo, "photo")
     if options.mask:
         check_readable(options.mask, "mask")
-    output = check_output(options.output, endings=ENDINGS, inputs=inputs, overwrite=options.overwrite)
+    outputs = [
+        check_output(path, endings=ENDINGS, inputs=inputs, overwrite=options.overwrite)
+        for path in _numbered(options.output, options.variants)
+    ]
     with libraries_silent() as stream, _warnings_as_lines(stream):
         photo = open_photo(options.photo)
         pixels, hole = mark(photo.pixels, _marks_of(options))
-    fitted(pixels, ENDINGS[output.suffix.lower()])
+    fitted(pixels, ENDINGS[outputs[0].suffix.lower()])
 
-    repaired, report = inpainter_of(options).fill_photo(photo.with_pixels(pixels), hole)
-    notes = (*photo.notes, *save_photo(repaired, output, overwrite=options.overwrite))
-    if not options.quiet:
-        for note in notes:
-            print(f"cicm: note: {note}", file=sys.stderr)
-        reduced = f", seen at 1/{report.reduced:.2g}" if report.reduced > 1 else ""
-        pieces = f", {report.strategy} ({report.tiles})" if report.tiles > 1 else ""
-        print(
-            f"{output}: {report.width}x{report.height}, {100 * report.missing:.3g} % filled{pieces}{reduced}, "
-            f"{time.perf_counter() - started:.1f} s on {report.device}"
-        )
+    inpainter = inpainter_of(options, album_of(options))
+    told: set[str] = set()
+    for seed, output in enumerate(outputs):
+        inpainter.settings = inpainter.settings.changed(seed=seed)
+        repaired, report = inpainter.fill_photo(photo.with_pixels(pixels), hole)
+        notes = (*photo.notes, *save_photo(repaired, output, overwrite=options.overwrite), *report.notes)
+        if options.quiet:
+            continue
+        for note in dict.fromkeys(notes):
+            if note not in told:
+                print(f"cicm: note: {shown(note)}", file=sys.stderr)
+        told.update(notes)
+        print(f"{output}: {_told(report)}, {time.perf_counter() - started:.1f} s on {report.device}")
+        started = time.perf_counter()
     return 0
+
+
+def _numbered(output: str, count: int) -> list[str]:
+    """OUTPUT, OUTPUT-2, OUTPUT-3, ..., each with OUTPUT's ending."""
+    stem, ending = os.path.splitext(output)
+    return [output, *(f"{stem}-{number}{ending}" for number in range(2, count + 1))]
+
+
+def _told(report: Report) -> str:
+    lenders = f", with pixels of {', '.join(map(shown, report.lenders))}" if report.lenders else ""
+    pieces = f", {report.strategy} ({report.tiles})" if report.tiles > 1 else ""
+    reduced = f", seen at 1/{report.reduced:.2g}" if report.reduced > 1 else ""
+    size, share = f"{report.width}x{report.height}", f"{100 * report.missing:.3g} % filled"
+    return f"{size}, {share}, fill {report.fill}{lenders}{pieces}{reduced}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from cicm.conventions import InputError
 from cicm.terminal import Progress, duration, libraries_silent, several, shown
 
 if TYPE_CHECKING:
+    from cicm.exemplar.album import Album
     from cicm.folders import FolderRun, FolderTask, MaskSource, Outcome
     from cicm.folders.plan import FolderPlan
     from cicm.folders.preview import Preview
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 _TOLD = 20  # most failures that are printed; the report has all
 
 
-def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable[[Namespace], PictureInpainter]) -> int:
+def inpaint_folder(
+    options: Namespace,
+    masks: MaskSource,
+    inpainter_of: Callable[..., PictureInpainter],
+    album_of: Callable[[Namespace, Sequence[Path]], Album | None],
+) -> int:
     """Fill a folder, or tell what that would do; 0 if every photo has its result, else 1.
 
     Raises:
@@ -52,7 +58,9 @@ def inpaint_folder(options: Namespace, masks: MaskSource, inpainter_of: Callable
         limit=options.limit,
     )
     task.plan()  # what is wrong with the folders is told before torch is loaded
-    return _look(options, task, inpainter_of) if options.dry_run else _run(options, task, inpainter_of)
+    album = album_of(options, task.all_photos() if options.album == "self" else ())
+    make = partial(inpainter_of, album=album)
+    return _look(options, task, make) if options.dry_run else _run(options, task, make)
 
 
 def _run(options: Namespace, task: FolderTask, inpainter_of: Callable[[Namespace], PictureInpainter]) -> int:
@@ -99,8 +107,7 @@ def _run_of(
     from cicm.folders.on_ray import RayRun, connected
 
     there = options.clone()  # an actor starts in another folder
-    for name in ("weights", "album"):
-        there[name] = os.path.abspath(options[name]) if options[name] else None
+    there.weights = os.path.abspath(options.weights) if options.weights else None
     actors = stack.enter_context(connected(options.address, options.workers))
     return RayRun(partial(inpainter_of, there), task, actors, batch=options.batch, ram=options.ram * 2**20)
 

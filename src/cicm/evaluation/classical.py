@@ -1,9 +1,9 @@
-"""What a method is, and those without learning: Telea, Navier-Stokes, biharmonic, the mean."""
+"""What a method is, and those without learning: the mean, OpenCV's four, scikit-image's biharmonic."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,6 +76,26 @@ class Mean(Classical):
         return filled
 
 
+class Given(Classical):
+    """A way to fill one picture that the caller knows and this room does not, as a whole pipeline around a network.
+
+    Args:
+        name, detail: as of any method.
+        function: (H, W, 3) uint8 RGB, 0 in the hole, and (H, W) bool to the filled picture, as `fill_one`.
+
+    Example:
+        >>> grey = Given("grey", "the same grey", lambda image, hole: np.full_like(image, 128))
+        >>> grey.fill(torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2))[0, 0, 0]
+        tensor([0.5020, 0.5020])
+    """
+
+    def __init__(self, name: str, detail: str, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        self.name, self.detail, self.function = name, detail, function
+
+    def fill_one(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        return self.function(image, hole)
+
+
 class OpenCV(Classical):
     """`cv2.inpaint` on the 8-bit RGB picture.
 
@@ -115,6 +135,39 @@ class NavierStokes(OpenCV):
     name, flag, words = "navier-stokes", "INPAINT_NS", "Navier-Stokes (Bertalmio et al. 2001)"
 
 
+class _XPhoto(Classical):
+    """`cv2.xphoto.inpaint`, which opencv-contrib alone has."""
+
+    flag: ClassVar[str]
+    into: ClassVar[str]
+    back: ClassVar[str]
+
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        _xphoto()
+
+    def fill_one(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        cv2 = _xphoto()
+        cv2.setRNGSeed(0)
+        source = cv2.cvtColor(image, getattr(cv2, self.into))
+        filled = np.zeros_like(source)
+        cv2.xphoto.inpaint(source, np.where(hole, 0, 255).astype(np.uint8), filled, getattr(cv2.xphoto, self.flag))
+        return cv2.cvtColor(filled, getattr(cv2, self.back))
+
+
+class ShiftMap(_XPhoto):
+    """Shifted copies of the known pixels (He and Sun, ECCV 2012), on CIELab as OpenCV asks for."""
+
+    name, flag, into, back = "shiftmap", "INPAINT_SHIFTMAP", "COLOR_RGB2LAB", "COLOR_LAB2RGB"
+    detail = "shift map (He and Sun 2012), cv2.xphoto.inpaint, 8-bit CIELab"
+
+
+class Frequencies(_XPhoto):
+    """Frequency selective reconstruction (Genser et al., 2018), its fast setting."""
+
+    name, flag, into, back = "fsr", "INPAINT_FSR_FAST", "COLOR_RGB2BGR", "COLOR_BGR2RGB"
+    detail = "frequency selective reconstruction (Genser et al. 2018), cv2.xphoto.inpaint, fast, 8-bit"
+
+
 class Biharmonic(Classical):
     """The smoothest surface through the known pixels (Damelin and Hoang, 2018), from scikit-image.
 
@@ -134,7 +187,9 @@ class Biharmonic(Classical):
         return solve(image / 255.0, hole, channel_axis=-1, split_into_regions=True)
 
 
-CLASSICAL: dict[str, type[Classical]] = {kind.name: kind for kind in (Telea, NavierStokes, Biharmonic, Mean)}
+CLASSICAL: dict[str, type[Classical]] = {
+    kind.name: kind for kind in (Telea, NavierStokes, Biharmonic, ShiftMap, Frequencies, Mean)
+}
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -152,7 +207,19 @@ def _cv2() -> Any:
     try:
         import cv2
     except ImportError:
-        raise InputError('Telea and Navier-Stokes need OpenCV: pip install "cicm[baselines]".') from None
+        raise InputError(
+            'OpenCV is missing, which Telea, Navier-Stokes, the shift map and FSR need: pip install "cicm[baselines]".'
+        ) from None
+    return cv2
+
+
+def _xphoto() -> Any:
+    cv2 = _cv2()
+    if not hasattr(cv2, "xphoto"):
+        raise InputError(
+            "the shift map and FSR need OpenCV's contributed modules. Put opencv-contrib-python-headless in the place "
+            "of opencv-python-headless."
+        )
     return cv2
 
 

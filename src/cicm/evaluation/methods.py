@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -122,14 +122,22 @@ class FolderResults(Method):
         return filled if self.raw else composite(filled, corrupted, hole)
 
 
-def method_from(specification: str, *, device: str | torch.device = "cpu", raw: bool = False) -> Method:
+def method_from(
+    specification: str,
+    *,
+    device: str | torch.device = "cpu",
+    raw: bool = False,
+    more: Mapping[str, Callable[[], Method]] | None = None,
+) -> Method:
     """A method from its name on the command line.
 
     Args:
-        specification: `telea`, `navier-stokes` (both also with a radius, `telea:3`), `biharmonic`, `mean`, `default`
-            (the weights that ship with the package), a weights file, or a folder; each also as LABEL=METHOD.
+        specification: `telea`, `navier-stokes` (both also with a radius, `telea:3`), `biharmonic`, `shiftmap`, `fsr`,
+            `mean`, `default` (the weights that ship with the package), a weights file, or a folder; each also as
+            LABEL=METHOD.
         device: for a model.
         raw: for a model or a folder.
+        more: further methods by their names, which this room can't build.
 
     Raises:
         InputError: none of these; the message names what is known.
@@ -141,13 +149,15 @@ def method_from(specification: str, *, device: str | torch.device = "cpu", raw: 
     label, text = "", specification
     if "=" in text and not Path(text).exists():
         label, text = text.split("=", 1)
-    method = _method(text, device, raw)
+    method = _method(text, device, raw, more or {})
     if label:
         method.name = label
     return method
 
 
-def _method(text: str, device: str | torch.device, raw: bool) -> Method:
+def _method(text: str, device: str | torch.device, raw: bool, more: Mapping[str, Callable[[], Method]]) -> Method:
+    if text in more:
+        return more[text]()
     name, _, setting = text.partition(":")
     if name in CLASSICAL and not (setting == "" and ":" in text):
         kind = CLASSICAL[name]
@@ -172,7 +182,7 @@ def _method(text: str, device: str | torch.device, raw: bool) -> Method:
         return FolderResults(path, raw=raw)
     if path.is_file():
         return Model(path, device=device, raw=raw)
-    known = [*CLASSICAL, "default"]
+    known = [*CLASSICAL, "default", *more]
     close = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(

@@ -79,10 +79,19 @@ class Copies:
 def available() -> bool:
     """Whether OpenCV is there."""
     try:
-        _opencv()
+        check_available()
     except AlignmentUnavailable:
         return False
     return True
+
+
+def check_available() -> None:
+    """Refuse before any work where OpenCV is missing.
+
+    Raises:
+        AlignmentUnavailable: it is.
+    """
+    _opencv()
 
 
 def aligned_copies(

@@ -12,6 +12,7 @@ import numpy as np
 
 from cicm.conventions import InputError, SizeRule
 from cicm.files import check_readable, digest_of
+from cicm.inference.exemplars import Finder, lending
 from cicm.inference.painter import PictureInpainter
 from cicm.inference.plan import Plan
 from cicm.inference.settings import FillChanges, FillSettings
@@ -91,12 +92,20 @@ class OnnxInpainter(PictureInpainter):
     """Fills holes in pictures of any size and kind, as `Inpainter` does, with onnxruntime and without torch.
 
     Args:
+        album: other photos, which may lend pixels: a folder, a file of `cicm remember`, or an album.
         settings: how pictures are cut and joined around the network.
         changes: single settings, as `FillSettings` tells; they change `settings`.
     """
 
-    def __init__(self, model: OnnxModel, settings: FillSettings | None = None, **changes: Unpack[FillChanges]) -> None:
-        super().__init__((settings or FillSettings()).changed(**changes))
+    def __init__(
+        self,
+        model: OnnxModel,
+        settings: FillSettings | None = None,
+        *,
+        album: str | os.PathLike | Finder | None = None,
+        **changes: Unpack[FillChanges],
+    ) -> None:
+        super().__init__((settings or FillSettings()).changed(**changes), lending(album))
         self.model, self.size, self.device = model, model.size, model.device
 
     @classmethod
@@ -106,11 +115,12 @@ class OnnxInpainter(PictureInpainter):
         *,
         device: str = "auto",
         threads: int | None = None,
+        album: str | os.PathLike | Finder | None = None,
         settings: FillSettings | None = None,
         **changes: Unpack[FillChanges],
     ) -> OnnxInpainter:
         """The model in an .onnx file; arguments as `OnnxModel` and the class have them."""
-        return cls(OnnxModel(path, device=device, threads=threads), settings, **changes)
+        return cls(OnnxModel(path, device=device, threads=threads), settings, album=album, **changes)
 
     def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
         return np.stack([self._call_one(*one, plan) for one in zip(colours, gone, strict=True)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError
-from cicm.files import is_inside, reason_of, walk
+from cicm.files import digest_of, is_inside, reason_of, walk
 from cicm.folders.assigning import Job, MaskFolder, MaskSource, OneMask, is_picture
 from cicm.folders.journal import Inputs, Ledger, digest_of_settings, read_ledger
 from cicm.folders.naming import in_shard, named
@@ -19,6 +19,7 @@ from cicm.photos.headers import unsupported
 from cicm.terminal import several, shown
 
 if TYPE_CHECKING:
+    from cicm.inference.exemplars import Finder
     from cicm.inference.painter import PictureInpainter
 
 
@@ -90,7 +91,14 @@ class FolderTask:
             **self.masks.settings(),
             "ending": self.ending or "as it was",
             "model": _name_of(inpainter.model),
+            "album": _name_of_album(inpainter.album),
         }
+
+    def all_photos(self) -> list[Path]:
+        """All photos below the folder, of all shards, with a mask and without."""
+        found = self.masks.assign(self.photos, walk(self.photos, is_picture, "photos"))
+        names = {job.photo for job in found.jobs} | {path for path, _ in found.missing}
+        return [self.photos / name for name in sorted(names)]
 
     def plan(self, settings: dict[str, Any] | None = None) -> FolderPlan:
         """Look at the folders and at the journals; opens no picture and writes nothing.
@@ -235,6 +243,14 @@ def _name_of(model: Any) -> str:
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
         digest.update(values.flatten().view(torch.uint8).numpy() if values.numel() else b"")
     return f"{type(network).__name__} {digest.hexdigest()}"
+
+
+def _name_of_album(album: Finder | None) -> str | None:
+    """An album by how many photos it has, and their content."""
+    if album is None:
+        return None
+    digests = sorted(photo.sha256 for photo in album.photos)
+    return f"{len(digests)} photos {digest_of(' '.join(digests).encode())[:16]}"
 
 
 def _ending(path: str) -> str:

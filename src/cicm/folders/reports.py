@@ -15,7 +15,20 @@ from cicm.folders.outcome import Outcome
 from cicm.folders.plan import FolderTask
 from cicm.terminal import shown
 
-COLUMNS = ("photo", "output", "status", "error", "notes", "width", "height", "missing", "seconds", "details")
+COLUMNS = (
+    "photo",
+    "output",
+    "status",
+    "error",
+    "notes",
+    "width",
+    "height",
+    "missing",
+    "fill",
+    "lenders",
+    "seconds",
+    "details",
+)
 
 
 class ReportFile:
@@ -55,12 +68,14 @@ class ReportFile:
             "status": outcome.status,
             "error": outcome.error,
             "notes": list(outcome.notes),
-            **{name: outcome.details.get(name) for name in ("width", "height", "missing")},
+            **{name: outcome.details.get(name) for name in ("width", "height", "missing", "fill")},
+            "lenders": list(outcome.details.get("lenders", ())),
             "seconds": round(outcome.seconds, 4),
             "details": outcome.details,
         }
         if self._table:
-            row |= {"notes": "; ".join(outcome.notes), "details": json.dumps(outcome.details, default=str)}
+            row |= {"notes": "; ".join(outcome.notes), "lenders": "; ".join(row["lenders"])}
+            row |= {"details": json.dumps(outcome.details, default=str)}
             self._table.writerow(["" if row[name] is None else row[name] for name in COLUMNS])
         else:
             self._stream.write(json.dumps(row, default=str) + "\n")
@@ -85,6 +100,6 @@ def _refuse_others(path: Path) -> None:
         return
     with path.open("rb") as stream:
         head = stream.read(200)
-    starts = ('{"photo": ', ",".join(COLUMNS))
+    starts = ('{"photo": ', ",".join(COLUMNS[:6]))
     if head and not any(head.startswith(start.encode()) for start in starts):
         raise InputError(f"{shown(path)} exists, and is no report of a folder. Choose another name.")

@@ -97,7 +97,7 @@ class Filler:
                 seen, hole = task.masks.apply(photo, job, task.photos)
             repaired, report = inpainter.fill_photo(seen, hole)
             staged = self.journal.parts / (secrets.token_hex(8) + Path(job.output).suffix)
-            notes = [*photo.notes, *told, *save_photo(repaired, staged)]
+            notes = [*photo.notes, *told, *save_photo(repaired, staged), *report.notes]
         if ENDINGS[file.suffix.lower()] != photo.format:
             notes.append(f"the file's content is {photo.format}, which its name does not say")
         if report.missing > LARGE_HOLE:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from cicm.conventions import InputError
-from cicm.exemplar.align import Copies, aligned_copies
+from cicm.exemplar.album import open_album
+from cicm.exemplar.align import Copies, aligned_copies, check_available
 from cicm.exemplar.joining import join
-from cicm.exemplar.patches import available, fill_by_patches, unavailable_reason
+from cicm.exemplar.patches import PatchesUnavailable, available, fill_by_patches, unavailable_reason
 from cicm.exemplar.smooth import smooth_fill
 from cicm.inference.canvas import Filling
 from cicm.inference.plan import Part
 from cicm.inference.settings import FillSettings
-from cicm.inference.tiles import cut
+from cicm.inference.tiles import any_of, cut, reduce, strips
 from cicm.photos.pixels import Box
+from cicm.photos.resampling import cubic
 
 LENDERS = 4
 """So many photos of an album are tried for one hole."""
 
 AROUND = 512
 """Known pixels around the holes, at least, in which other photos' places are recognised."""
+
+LARGEST = 2**22
+"""Pixels of the box around a hole up to which patches are searched at full size: 4 megapixels take some 20 s."""
 
 
 class Lender(Protocol):
@@ -36,11 +43,52 @@ class Lender(Protocol):
         """Its upright colours, (h, w, 3) uint8."""
 
 
+class _Known(Protocol):
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+
+
 class Finder(Protocol):
     """What an album can do; see `cicm.exemplar.album.Album` and `cicm.exemplar.handful.Handful`."""
 
+    @property
+    def photos(self) -> Sequence[_Known]:
+        """All of its photos."""
+
     def find(self, picture: np.ndarray, hole: np.ndarray, *, count: int, without: Collection[str]) -> Sequence[Lender]:
         """The photos most like the known part of a damaged one."""
+
+
+def lending(album: str | os.PathLike | Finder | None) -> Finder | None:
+    """An album, by whatever names it.
+
+    Args:
+        album: a folder of photos; a file that `cicm remember` wrote; or an album, which is given back.
+
+    Raises:
+        AlignmentUnavailable: OpenCV is missing, without which no photo can lend pixels.
+        InputError: nothing there, a damaged file, a folder without a photo.
+    """
+    if album is None:
+        return None
+    check_available()
+    return open_album(album) if isinstance(album, (str, os.PathLike)) else album
+
+
+def check_fill(settings: FillSettings) -> None:
+    """Refuse a way of filling that this machine can't do, before any work.
+
+    Raises:
+        PatchesUnavailable: patches alone were asked for, and can't be searched.
+    """
+    if settings.fill == "exemplar" and not available():
+        raise PatchesUnavailable(unavailable_reason())
+
+
+def fill_done(settings: FillSettings) -> str:
+    """The way of filling that was possible: `network` for `both` where patches can't be searched."""
+    return "network" if settings.fill == "both" and not available() else settings.fill
 
 
 def borrow(filling: Filling, album: Finder, without: Collection[str]) -> None:
@@ -143,11 +191,37 @@ def add_patches(filling: Filling, part: Part, own: np.ndarray, settings: FillSet
         filling.note(unavailable_reason() + " The network filled all of it.")
         return
     gone = cut(filling.missing, part.box)
-    colours = filling.canvas.read(part.box)
     if gone.all():  # only possible where a crop is all hole; the network has done what can be done
         filling.note("a hole fills all of what is seen of it; no real pixels could be found for it")
         return
+    rows, columns = (np.flatnonzero(gone.any(axis)) for axis in (1, 0))
+    factor = math.sqrt(int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1) / LARGEST)
+    if factor > 1:
+        filling.note(f"the hole is very large; its patches were searched at 1/{factor:.2g} of its size")
+        _add_reduced(filling, part.box, own, gone, settings, factor)
+        return
+    colours = filling.canvas.read(part.box)
+    filling.canvas.write(part.box, _with_patches(colours, gone, settings), own)
+
+
+def _with_patches(colours: np.ndarray, gone: np.ndarray, settings: FillSettings) -> np.ndarray:
     patches = fill_by_patches(_eight(colours), gone, seed=settings.seed).astype(np.float32) / 255.0
-    if settings.fill == "both":
-        patches = join(colours, patches, gone)
-    filling.canvas.write(part.box, patches, own)
+    return join(colours, patches, gone) if settings.fill == "both" else patches
+
+
+def _add_reduced(
+    filling: Filling, box: Box, own: np.ndarray, gone: np.ndarray, settings: FillSettings, factor: float
+) -> None:
+    """The same at a smaller size; of `both`, what the patches change is enlarged, so the network's detail stays."""
+    canvas, (height, width) = filling.canvas, gone.shape
+    work = (max(1, round(height / factor)), max(1, round(width / factor)))
+    small, _ = reduce(canvas.read, np.zeros_like(gone), box, work)
+    found = _with_patches(small, any_of(gone, work), settings)
+    change = found - small if settings.fill == "both" else found
+    for start, stop in strips(height, width):
+        if own[start:stop].any():
+            here = (box[0], box[1] + start, box[2], box[1] + stop)
+            colours = cubic(change, (height, width), start, stop)
+            if settings.fill == "both":
+                colours = colours + canvas.read(here)
+            canvas.write(here, np.clip(colours, 0.0, 1.0), own[start:stop])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cicm.conventions import InputError, SizeRule, describe
+from cicm.inference.exemplars import Finder, lending
 from cicm.inference.painter import PictureInpainter, hole_of
 from cicm.inference.plan import Plan
 from cicm.inference.settings import FillSettings
@@ -25,6 +26,7 @@ class Inpainter(PictureInpainter):
     Args:
         model: a `cicm.assembly.MemoryInpainter`; it is moved to the device and put into evaluation mode.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes an accelerator where there is one.
+        album: other photos, which may lend pixels: a folder, a file of `cicm remember`, or an album.
         settings: how pictures are cut and joined around the network.
         margin, max_side, strategy, tile, widest, feather, fill, seed: single settings, as `FillSettings` tells; these
             change `settings`.
@@ -47,6 +49,7 @@ class Inpainter(PictureInpainter):
         model: nn.Module,
         *,
         device: str | torch.device = "auto",
+        album: str | os.PathLike | Finder | None = None,
         settings: FillSettings | None = None,
         margin: int | None = None,
         max_side: int | None = None,
@@ -68,7 +71,8 @@ class Inpainter(PictureInpainter):
                 feather=feather,
                 fill=fill,
                 seed=seed,
-            )
+            ),
+            lending(album),
         )
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
@@ -79,7 +83,7 @@ class Inpainter(PictureInpainter):
         weights: str | os.PathLike | None = None,
         *,
         device: str | torch.device = "auto",
-        album: str | os.PathLike | None = None,
+        album: str | os.PathLike | Finder | None = None,
         settings: FillSettings | None = None,
         margin: int | None = None,
         max_side: int | None = None,
@@ -95,8 +99,7 @@ class Inpainter(PictureInpainter):
         Args:
             weights: a `.safetensors` file of cicm.
             device: as above.
-            album: a folder of photos, or a file of `cicm remember`; photos of the same place lend their pixels.
-            settings, margin, max_side, strategy, tile, widest, feather, fill, seed: as above.
+            album, settings, margin, max_side, strategy, tile, widest, feather, fill, seed: as above.
 
         Raises:
             InputError: a file that is missing, damaged, a pickle or of another model; a device that is not there.
@@ -115,12 +118,7 @@ class Inpainter(PictureInpainter):
         )
         place = choose_device(device)  # before the file is read, so that a wrong name is told at once
         model: nn.Module = load_weights(default_weights() if weights is None else weights).model
-        made = cls(model, device=place, settings=settings)
-        if album is not None:
-            from cicm.exemplar.album import open_album
-
-            made.album = open_album(album)
-        return made
+        return cls(model, device=place, album=album, settings=settings)
 
     def __repr__(self) -> str:
         """Network, memories, device and settings, in one line."""

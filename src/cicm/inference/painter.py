@@ -20,7 +20,7 @@ from PIL import Image
 from cicm.conventions import InputError, Notice, SizeRule
 from cicm.files import digest_of
 from cicm.inference.canvas import Canvas, Filling, PixelCanvas
-from cicm.inference.exemplars import Finder, add_patches, borrow, fill_flat, lay_over
+from cicm.inference.exemplars import Finder, add_patches, borrow, check_fill, fill_done, fill_flat, lay_over
 from cicm.inference.plan import Part, Plan, in_pieces, longest, plan_parts, plan_piece
 from cicm.inference.report import Report
 from cicm.inference.seams import soften
@@ -63,6 +63,7 @@ class PictureInpainter:
     model: Any
 
     def __init__(self, settings: FillSettings, album: Finder | None = None) -> None:
+        check_fill(settings)
         self.settings = settings
         self.album = album
         self.reports: tuple[Report, ...] = ()
@@ -282,7 +283,7 @@ class PictureInpainter:
             crops=tuple(part.box for part in parts),
             tiles=len(calls),
             feather=self.settings.feather,
-            fill=self.settings.fill,
+            fill=fill_done(self.settings),
             lenders=filling.lenders,
             notes=tuple(filling.notes),
         )

@@ -56,6 +56,8 @@ def numbers(look: Look, index: SourceIndex | None = None, top: int = TOP) -> dic
         "missing": short(look.report.missing),
         "box": list(look.report.box),
         "reduced": look.report.reduced,
+        "fill": look.report.fill,
+        "lenders": list(look.report.lenders),
         "weights": look.fingerprint,
         "memories": look.memories,
         "visits": visits,

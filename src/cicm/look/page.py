@@ -36,6 +36,12 @@ _HONEST = (
     "into it."
 )
 
+_FILLS = {
+    "both": "The repaired picture joins the network's fill with patches of known pixels. "
+    "The maps explain the network's part alone.",
+    "network": "The network filled the hole. The maps explain all of it.",
+}
+
 
 def page(look: Look, index: SourceIndex | None = None) -> str:
     """One HTML file: pictures inlined, no request to anywhere, nothing to run but its own script.
@@ -86,7 +92,9 @@ def _part(name: str) -> str:
 
 
 def _notes(look: Look, index: SourceIndex | None) -> list[str]:
-    notes = []
+    notes = [_FILLS[look.report.fill], *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in look.report.notes)]
+    if lenders := look.report.lenders:
+        notes.append(f"Photos of the album gave pixels: {', '.join(lenders)}.")
     if index:
         many = index.facts
         notes.append(_HONEST)

@@ -112,7 +112,8 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any) -> Look:
         mask: white = fill, of the photo's size.
 
     Raises:
-        InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown.
+        InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown, a fill that
+            the network had no part in.
     """
     memories = with_sets(inpainter.model)
     hole = to_hole(mask)[0].numpy() > 0.5
@@ -123,6 +124,11 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any) -> Look:
         inpainter = inpainter.in_one_piece()
         filled, report, caught = _watched(inpainter, photo, mask)
         work = inpainter.plan(hole).work
+    if not caught:
+        raise InputError(
+            "the network filled nothing here, so nothing was read: the hole is in a flat place, or patches alone "
+            "filled it. Choose another hole, or fill='both'."
+        )
     assert len(caught) == 1, "one photo in one piece is one forward"
     padded_hole, found = caught[0]
     total = sum(len(read.sets) for site in memories for read in found.reads[site])
