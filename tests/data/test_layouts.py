@@ -442,13 +442,13 @@ def test_folders_and_lists_that_are_links(tmp_path: Path) -> None:
     assert "a list is a link out of the folder" in report
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00bin", b"a" * 10_000])
-def test_a_list_that_is_no_list(content: bytes, tmp_path: Path) -> None:
-    layout, _ = celeba(tmp_path)
-    (tmp_path / "list_eval_partition.txt").write_bytes(content)
-    report = check(layout, tmp_path, ["train"])
-    assert not report.complete
-    assert "a list can't be read" in told(report) or "has no end" in told(report)
+def test_a_list_that_is_no_list(tmp_path: Path) -> None:
+    for content in (b"\xff\xfe\x00bin", b"a" * 10_000):
+        layout, _ = celeba(tmp_path)
+        (tmp_path / "list_eval_partition.txt").write_bytes(content)
+        report = check(layout, tmp_path, ["train"])
+        assert not report.complete, content
+        assert "a list can't be read" in told(report) or "has no end" in told(report), content
 
 
 def test_names_with_control_characters_are_escaped_in_sentences(tmp_path: Path) -> None:
