@@ -129,8 +129,8 @@ def test_photos_come_out_as_with_torch(tmp_path: Path, shared: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "words"),
     [
-        ("onnx", "a.pt2", r"written as \.onnx"),
-        ("torch", "a.onnx", r"written as \.pt2"),
+        ("onnx", "a.pt2", r"must end in \.onnx"),
+        ("torch", "a.onnx", r"must end in \.pt2"),
         ("tflite", "a.tflite", "onnx or torch"),
         ("onnx", "there.onnx", "exists"),
         ("onnx", "none/a.onnx", "Make it first"),
