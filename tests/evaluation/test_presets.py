@@ -159,16 +159,16 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_gives_what_the_project_would(name: str, pair: tuple[Tensor, Tensor]) -> None:
-    composite, photo = pair
-    expected = ORACLES[name](composite, photo)
-    preset = PRESETS[name]
-    assert set(expected) == set(PIXELS) & set(preset.metrics), "a metric is without its oracle"
-    for metric, value in expected.items():
-        found = preset.create(metric).update(composite[None], photo[None])
-        assert found is not None
-        assert found.item() == pytest.approx(value, abs=CLOSE), f"{metric} as in {name}"
+def test_a_preset_gives_what_the_project_would(pair: tuple[Tensor, Tensor]) -> None:
+    for name in PRESETS:
+        composite, photo = pair
+        expected = ORACLES[name](composite, photo)
+        preset = PRESETS[name]
+        assert set(expected) == set(PIXELS) & set(preset.metrics), "a metric is without its oracle"
+        for metric, value in expected.items():
+            found = preset.create(metric).update(composite[None], photo[None])
+            assert found is not None, name
+            assert found.item() == pytest.approx(value, abs=CLOSE), f"{metric} as in {name}"
 
 
 def test_the_definitions_matter(pair: tuple[Tensor, Tensor]) -> None:

@@ -297,13 +297,13 @@ def test_unknown_names_and_options_are_refused_with_the_nearest() -> None:
         create("unet", widht=3)
 
 
-@pytest.mark.parametrize("rule", [SizeRule(), SizeRule(16, 32), SizeRule(8), SizeRule(1, 33), SizeRule(16, 33)])
-def test_the_nearest_size_fits_holds_and_is_the_smallest(rule: SizeRule) -> None:
-    for side in range(1, 80):
-        fit, _ = rule.nearest(side, 40)
-        expected = next(s for s in range(side, 200) if s % rule.multiple_of == 0 and s >= rule.minimum)
-        assert fit == expected
-        rule.check(*rule.nearest(side, side))
+def test_the_nearest_size_fits_holds_and_is_the_smallest() -> None:
+    for rule in (SizeRule(), SizeRule(16, 32), SizeRule(8), SizeRule(1, 33), SizeRule(16, 33)):
+        for side in range(1, 80):
+            fit, _ = rule.nearest(side, 40)
+            expected = next(s for s in range(side, 200) if s % rule.multiple_of == 0 and s >= rule.minimum)
+            assert fit == expected, rule
+            rule.check(*rule.nearest(side, side))
 
 
 @pytest.mark.parametrize("name", names())
