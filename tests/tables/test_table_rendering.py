@@ -202,13 +202,11 @@ def test_nothing_made_yet_still_shows_what_is_printed(series: Series) -> None:
     assert all(writer(shown) for writer in FORMATS.values())
 
 
-@pytest.mark.parametrize(
-    "changes", [{"pairs_sha256": "ee" * 32}, {"scored": "raw"}, {"metrics": {"psnr": "cap 50", "l1": "x 100"}}]
-)
-def test_a_record_of_another_protocol_is_refused_with_what_to_do(made: Series, toy: Table, changes: dict) -> None:
-    put(made, "w/ memory", 1, 23.0, protocol(**changes))
-    with pytest.raises(InputError, match=r"(?s)row 'w/ memory', seed 1 .*measured differently.*Remove .*--name"):
-        page(Series(toy, "toy"))
+def test_a_record_of_another_protocol_is_refused_with_what_to_do(made: Series, toy: Table) -> None:
+    for changes in ({"pairs_sha256": "ee" * 32}, {"scored": "raw"}, {"metrics": {"psnr": "cap 50", "l1": "x 100"}}):
+        put(made, "w/ memory", 1, 23.0, protocol(**changes))
+        with pytest.raises(InputError, match=r"(?s)row 'w/ memory', seed 1 .*measured differently.*Remove .*--name"):
+            page(Series(toy, "toy"))
 
 
 def test_a_record_that_was_changed_by_hand_is_refused(made: Series, toy: Table) -> None:
@@ -312,18 +310,15 @@ def test_without_matplotlib_the_error_says_what_to_install(drawn: Series, house:
     assert not (house / "a.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_figures_that_cannot_be_drawn_say_why(house: Path, capsys) -> None:
+    for words, message in (
         ([], "name the figure"),
         (["3", "-o", "a.jpg"], "must end in .png or .svg or .pdf"),
         (["3", "-o", "no/a.png"], "the folder no of the picture does not exist"),
         (["3", "-o", "a.png"], "first: cicm table run figure3"),
         (["4", "-o", "a.png"], "has trained weights"),
-    ],
-)
-def test_figures_that_cannot_be_drawn_say_why(words: list[str], message: str, house: Path, capsys) -> None:
-    assert main(["figure", *words]) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
+    ):
+        assert main(["figure", *words]) == 2, words
+        err = capsys.readouterr().err
+        assert message in err, words
+        assert err.count("\n") == 1, words

@@ -14,22 +14,32 @@ from cicm.exemplar.album import open_album
 from cicm.exemplar.align import Copies, aligned_copies, check_available
 from cicm.exemplar.joining import join
 from cicm.exemplar.patches import PatchesUnavailable, available, fill_by_patches, unavailable_reason
+from cicm.exemplar.shapes import components
 from cicm.exemplar.smooth import smooth_fill
 from cicm.inference.canvas import Filling
 from cicm.inference.plan import Part
 from cicm.inference.settings import FillSettings
-from cicm.inference.tiles import any_of, cut, reduce, strips
+from cicm.inference.tiles import any_of, cut, depth, reduce, strips
 from cicm.photos.pixels import Box
 from cicm.photos.resampling import cubic
 
 LENDERS = 4
 """So many photos of an album are tried for one hole."""
 
+SOURCES = 2
+"""Photos among which patches are searched beside the damaged one."""
+
+SURE = 0.9
+"""Weight from which on a copied pixel counts as known to the search for patches."""
+
 AROUND = 512
 """Known pixels around the holes, at least, in which other photos' places are recognised."""
 
-LARGEST = 2**22
-"""Pixels of the box around a hole up to which patches are searched at full size: 4 megapixels take some 20 s."""
+LARGEST = 2**21
+"""Pixels of the box around a hole up to which patches are searched at full size: bounds the time."""
+
+REDUCED = (1.25, 2.5)
+"""A hole that the network saw reduced so many times is a blur in its fill: from the second on patches fill it alone."""
 
 
 class Lender(Protocol):
@@ -118,25 +128,29 @@ def borrow(filling: Filling, album: Finder, without: Collection[str]) -> None:
         filling.note(f"not copied from {', '.join(names[k] for k in copies.same)}: it shows what is to be replaced")
     filling.copies = (box, copies)
     filling.lenders = tuple(names[k] for k in copies.used)
+    filling.sources = tuple(photos[k] for k in copies.used[:SOURCES])
 
 
 def lay_over(filling: Filling, part: Part, own: np.ndarray) -> None:
     """Put the copies of `borrow` over what a crop was filled with, where they are sure."""
+    copies = _copies_in(filling, part.box)
+    if copies is not None and (places := own & (copies.weight > 0)).any():
+        filling.canvas.write(part.box, copies.over(filling.canvas.read(part.box)), places)
+
+
+def _copies_in(filling: Filling, box: Box) -> Copies | None:
+    """What `borrow` found for a box; None where it found nothing."""
     if filling.copies is None:
-        return
-    box, copies = filling.copies
-    weight = np.zeros(own.shape, np.float32)
-    colours = np.zeros((*own.shape, 3), np.float32)
-    low, high = np.maximum(box[:2], part.box[:2]), np.minimum(box[2:], part.box[2:])
+        return None
+    for_box, copies = filling.copies
+    low, high = np.maximum(for_box[:2], box[:2]), np.minimum(for_box[2:], box[2:])
     if (high <= low).any():
-        return
-    shared = (*low, *high)
-    here, there = ((shared[0] - b[0], shared[1] - b[1], shared[2] - b[0], shared[3] - b[1]) for b in (part.box, box))
+        return None
+    size = (box[3] - box[1], box[2] - box[0])
+    weight, colours = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
+    here, there = ((low[0] - b[0], low[1] - b[1], high[0] - b[0], high[1] - b[1]) for b in (box, for_box))
     cut(weight, here)[...], cut(colours, here)[...] = cut(copies.weight, there), cut(copies.colours, there)
-    sure = own & (weight > 0)
-    if sure.any():
-        fill = filling.canvas.read(part.box)
-        filling.canvas.write(part.box, Copies(colours, weight).over(fill), sure)
+    return Copies(colours, weight) if weight.any() else None
 
 
 def _around(hole: np.ndarray) -> Box:
@@ -198,25 +212,53 @@ def add_patches(filling: Filling, part: Part, own: np.ndarray, settings: FillSet
     factor = math.sqrt(int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1) / LARGEST)
     if factor > 1:
         filling.note(f"the hole is very large; its patches were searched at 1/{factor:.2g} of its size")
-        _add_reduced(filling, part.box, own, gone, settings, factor)
+        _add_reduced(filling, part, own, gone, settings, factor)
         return
     colours = filling.canvas.read(part.box)
-    filling.canvas.write(part.box, _with_patches(colours, gone, settings), own)
+    if copies := _copies_in(filling, part.box):  # what is copied for sure is as good as known
+        sure = gone & (copies.weight > SURE)
+        colours[sure], gone = copies.colours[sure], gone & ~sure
+    if gone.any():
+        alone = _seen_reduced(gone, settings.widest) if part.plan is None else None
+        colours = _with_patches(colours, gone, settings, filling.sources, alone)
+    # Under sure copies lies the network's fill, or else what is to be replaced, of which nothing may shine through.
+    filling.canvas.write(part.box, colours, own if settings.fill == "exemplar" else own & gone)
 
 
-def _with_patches(colours: np.ndarray, gone: np.ndarray, settings: FillSettings) -> np.ndarray:
-    patches = fill_by_patches(_eight(colours), gone, seed=settings.seed).astype(np.float32) / 255.0
-    return join(colours, patches, gone) if settings.fill == "both" else patches
+def _seen_reduced(gone: np.ndarray, widest: float) -> np.ndarray:
+    """(h, w) float32: 1 in holes that the network saw much reduced, 0 where it saw them about as they are."""
+    deep, share = depth(gone), np.zeros(gone.shape, np.float32)
+    for rows, columns in components(gone):
+        factor = 2.0 * float(deep[rows, columns].max()) / widest
+        share[rows, columns] = np.clip((factor - REDUCED[0]) / (REDUCED[1] - REDUCED[0]), 0, 1)
+    return share
+
+
+def _with_patches(
+    colours: np.ndarray,
+    gone: np.ndarray,
+    settings: FillSettings,
+    sources: Sequence[np.ndarray] = (),
+    alone: np.ndarray | None = None,
+) -> np.ndarray:
+    found = fill_by_patches(_eight(colours), gone, sources=sources, seed=settings.seed)
+    patches = found.astype(np.float32) / 255.0
+    if settings.fill == "exemplar":
+        return patches
+    joined = join(colours, patches, gone)
+    return joined if alone is None else joined + alone[..., None] * (patches - joined)
 
 
 def _add_reduced(
-    filling: Filling, box: Box, own: np.ndarray, gone: np.ndarray, settings: FillSettings, factor: float
+    filling: Filling, part: Part, own: np.ndarray, gone: np.ndarray, settings: FillSettings, factor: float
 ) -> None:
     """The same at a smaller size; of `both`, what the patches change is enlarged, so the network's detail stays."""
-    canvas, (height, width) = filling.canvas, gone.shape
+    canvas, box, (height, width) = filling.canvas, part.box, gone.shape
     work = (max(1, round(height / factor)), max(1, round(width / factor)))
     small, _ = reduce(canvas.read, np.zeros_like(gone), box, work)
-    found = _with_patches(small, any_of(gone, work), settings)
+    cells = any_of(gone, work)
+    alone = _seen_reduced(cells, settings.widest / factor) if part.plan is None else None
+    found = _with_patches(small, cells, settings, alone=alone)
     change = found - small if settings.fill == "both" else found
     for start, stop in strips(height, width):
         if own[start:stop].any():

@@ -17,21 +17,8 @@ Box = tuple[int, int, int, int]  # (left, top, right, bottom) in pixels; right a
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what Pillow's convert("L") uses
 
-_LAYOUTS = {
-    "1": "L",
-    "L": "L",
-    "F": "L",
-    "I;16": "L",
-    "I;16L": "L",
-    "I;16B": "L",
-    "LA": "LA",
-    "P": "P",
-    "PA": "PA",
-    "RGB": "RGB",
-    "RGBA": "RGBA",
-    "CMYK": "CMYK",
-}
-
+_LAYOUTS = dict.fromkeys(("1", "L", "F", "I;16", "I;16L", "I;16B"), "L")
+_LAYOUTS |= {mode: mode for mode in ("LA", "P", "PA", "RGB", "RGBA", "CMYK")}
 CHANNELS = {"L": 1, "P": 1, "LA": 2, "PA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
 
@@ -255,7 +242,7 @@ def pixels_of_image(image: Image.Image) -> Pixels:
         )
     values = np.array(image)
     if image.mode == "F":
-        _check_range(values, "float pixels")
+        check_range(values, "float pixels")
     if image.mode.startswith("I;16"):
         values = values.astype(np.uint16)
     transparent = image.info.get("transparency")
@@ -301,11 +288,11 @@ def pixels_of_array(values: np.ndarray) -> Pixels:
             f"image must be uint8, uint16 or floating in [0, 1]; got {values.dtype}. Convert it with .astype."
         )
     if values.dtype.kind == "f":
-        _check_range(values, "image")
+        check_range(values, "image")
     return Pixels(np.array(values), layouts[channels])
 
 
-def _check_range(values: np.ndarray, name: str) -> None:
+def check_range(values: np.ndarray, name: str) -> None:
     """Refuse what is not finite or leaves [0, 1]."""
     if not np.isfinite(values).all():
         raise InputError(f"{name} must be finite numbers in [0, 1]; got NaN or infinity. Mend these pixels first.")
