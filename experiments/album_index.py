@@ -120,7 +120,7 @@ def main() -> None:
     album = Album(Path(), tuple(Entry(f.name, str(n)) for n, f in enumerate(files)), regions, anchors, sets)
     middle = whole.mean(1)
     middle /= np.linalg.norm(middle, axis=1, keepdims=True)
-    share_of = contexts / np.maximum(contexts.sum(0), 1e-6)
+    profiles = contexts / np.linalg.norm(contexts, axis=1, keepdims=True)
 
     queries = [file for file in frames if file.name.startswith(options.sequence)][:: options.every]
     hits: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
@@ -171,7 +171,7 @@ def main() -> None:
             count("all photos, one mean", middle @ mean, began)
             asked = contexts_of(model, picture, hole)
             began = time.process_time()
-            count("the network's own memory, photos voting by context", share_of @ asked, began)
+            count("the network's own memory, how much is read from each context", profiles @ asked, began)
         print(kind, {name: round(float(np.mean(of[kind])), 3) for name, of in hits.items()}, flush=True)
 
     lines = [

@@ -141,6 +141,14 @@ def test_photos_of_other_sizes_modes_and_orientation_are_seen_as_they_look(tmp_p
     assert {hit.entry.path for hit in grey} == {"grey.png", "deep.png"}
 
 
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path) -> None:
+    Image.fromarray(place(5)).resize((3200, 2400), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=90)
+    assert read_image(tmp_path / "large.jpg", least=512).shape == (600, 800, 3)
+    assert read_image(tmp_path / "large.jpg").shape == (2400, 3200, 3)
+    whole = read_image(tmp_path / "large.jpg")
+    assert make_album(tmp_path).find(whole, np.zeros(whole.shape[:2], dtype=bool))[0].likeness > 0.98
+
+
 # Files that are no use ------------------------------------------------------------------------------------------------
 
 
@@ -337,7 +345,9 @@ def test_an_album_is_brought_up_to_date(folder: Path, tmp_path: Path, monkeypatc
     (photos / "2.png").rename(photos / "moved.png")
     Image.fromarray(place(7)).save(photos / "new.png")
     seen = []
-    monkeypatch.setattr("cicm.exemplar.album.read_image", lambda file: seen.append(file.name) or read_image(file))
+    monkeypatch.setattr(
+        "cicm.exemplar.album.read_image", lambda file, **how: seen.append(file.name) or read_image(file, **how)
+    )
     assert main(["remember", str(photos), "-o", str(target), "--overwrite"]) == 0
     assert seen == ["new.png"]
     monkeypatch.undo()

@@ -187,7 +187,7 @@ def make_album(
             if digest in found:
                 doubles.append(path)
             else:
-                found[digest] = path, old[digest] if digest in old else _seen(read_image(file))
+                found[digest] = path, old[digest] if digest in old else _seen(read_image(file, least=2 * SIDE))
         except (InputError, OSError) as error:
             skipped.append((path, reason_of(error)))
         if progress:
