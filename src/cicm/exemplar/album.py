@@ -46,7 +46,6 @@ ROUNDS = 4
 
 MOST_PHOTOS = 200_000
 MAX_BYTES = 2**31
-MAX_HEADER = 64 * 2**20
 
 
 @dataclass(frozen=True)
