@@ -37,10 +37,11 @@ class Inpainter(PictureInpainter):
     Example:
         >>> from cicm.assembly import ModelConfig, build
         >>> inpainter = Inpainter(build(ModelConfig("unet", {"width": 4})), device="cpu")
-        >>> image, mask = np.full((20, 30, 3), 99, dtype=np.uint8), np.zeros((20, 30), dtype=bool)
+        >>> image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        >>> mask = np.zeros((20, 30), dtype=bool)
         >>> mask[5:9, 5:9] = True
         >>> repaired = inpainter(image, mask)
-        >>> repaired.shape, bool((repaired[~mask] == 99).all()), inpainter.report.network_size
+        >>> repaired.shape, bool((repaired == image)[~mask].all()), inpainter.report.network_size
         ((20, 30, 3), True, (32, 32))
     """
 
