@@ -8,19 +8,11 @@ Example:
     True
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cicm.conventions import loaded_late
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "ContextMemory": "cicm.memory",
-    "MemoryConfig": "cicm.memory",
-    "MemoryInpainter": "cicm.assembly",
-    "Inpainter": "cicm.inference",
-    "Attached": "cicm.attach",
-    "attach": "cicm.attach",
-}
 
 __all__ = ["Attached", "ContextMemory", "Inpainter", "MemoryConfig", "MemoryInpainter", "__version__", "attach"]
 
@@ -30,12 +22,12 @@ if TYPE_CHECKING:
     from cicm.inference import Inpainter
     from cicm.memory import ContextMemory, MemoryConfig
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'cicm' has no attribute {name!r}; it offers {', '.join(sorted(_HOMES))}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = loaded_late(
+    __name__,
+    {
+        "memory": ["ContextMemory", "MemoryConfig"],
+        "assembly": ["MemoryInpainter"],
+        "inference": ["Inpainter"],
+        "attach": ["Attached", "attach"],
+    },
+)

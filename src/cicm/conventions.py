@@ -77,7 +77,7 @@ def loaded_late(package: str, homes: Mapping[str, Sequence[str]]) -> tuple[Calla
 
     def get(name: str) -> Any:
         if name not in places:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it offers {', '.join(sorted(places))}")
         return getattr(import_module(f"{package}.{places[name]}"), name)
 
     return get, lambda: sorted(places)

@@ -44,7 +44,6 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
     its name in one step. Otherwise it is removed, and what was there before stays.
 
     Args:
-        path: where the file shall be; its folder exists.
         overwrite: an existing file is replaced; without it a file that appeared meanwhile is left alone.
 
     Raises:
@@ -67,11 +66,6 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
 
 def write_atomic(path: str | os.PathLike, data: bytes | str, *, overwrite: bool = True) -> None:
     """Write a file that appears whole or not at all, and is read back in size before it takes its name.
-
-    Args:
-        path: where the file shall be; its folder exists.
-        data: the whole content; text is written as UTF-8.
-        overwrite: an existing file is replaced.
 
     Raises:
         InputError: the file exists and `overwrite` is off.
@@ -264,7 +258,6 @@ def walk(
 
     Args:
         wanted: whether a file's name is of interest; only the name is looked at, nothing is opened.
-        what: names the files in messages.
         inside: the folder that links may lead to files of, if it is another than `root`, such as one above it.
 
     Raises:

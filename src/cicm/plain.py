@@ -192,10 +192,6 @@ def dump_toml(plain: Mapping[str, Any]) -> str:
 def read_toml(path: str | os.PathLike, what: str, most_bytes: int = 1 << 20) -> dict[str, Any]:
     """A TOML file.
 
-    Args:
-        what: names it in messages, such as "recipe".
-        most_bytes: a larger file is refused before it is read.
-
     Raises:
         InputError: missing, empty, too large, or no TOML in UTF-8.
     """
@@ -224,34 +220,15 @@ def dump_json(plain: Any) -> str:
 def read_json(path: str | os.PathLike, what: str, most_bytes: int = 1 << 24) -> Any:
     """A JSON file.
 
-    Args:
-        what: names it in messages, such as "file of records".
-        most_bytes: a larger file is refused before it is read.
-
     Raises:
-        InputError: missing, empty, too large, or no strict JSON.
+        InputError: missing, empty, too large, no JSON, a number that is not finite or has thousands of digits, or
+            nesting without end.
     """
-    return parse_json(read_bounded(path, most_bytes, what), f"the {what} {os.fspath(path)}")
-
-
-def parse_json(data: bytes | str, what: str) -> Any:
-    """Strict JSON, from a file or from a header inside one.
-
-    Args:
-        what: begins the message, such as "the header of a.safetensors".
-
-    Raises:
-        InputError: no JSON, a number that is not finite or has thousands of digits, or nesting without end.
-
-    Example:
-        >>> parse_json("[NaN]", "the list")
-        Traceback (most recent call last):
-        cicm.conventions.InputError: the list can't be read as JSON: expected finite numbers only; got NaN.
-    """
+    data = read_bounded(path, most_bytes, what)
     try:
         return json.loads(data, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{what} can't be read as JSON: {reason_of(error)}") from error
+        raise InputError(f"the {what} {os.fspath(path)} can't be read as JSON: {reason_of(error)}") from error
 
 
 def _finite(text: str) -> float:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cicm.assembly import MemoryInpainter, ModelConfig, build, checkpoint, conversion, load_weights, save_weights
@@ -350,9 +348,8 @@ def test_our_own_files_are_told_from_the_originals(tmp_path: Path) -> None:
     assert left(tmp_path) == ["c.pt", "ours.safetensors", "unet.safetensors"]
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
+def test_contents_that_are_no_network(tmp_path: Path) -> None:
+    for content, told in (
         ([1, 2], "holds no network.*got list"),
         ({"a": 1, "b\x1b[2J": torch.zeros(1)}, r"holds no network.*'a', 'b\\x1b\[2J'"),
         ({"generator": {}}, "holds no network"),
@@ -364,12 +361,10 @@ def test_our_own_files_are_told_from_the_originals(tmp_path: Path) -> None:
         ({"a": torch.zeros(1).expand(10**12)}, "claims tensors of 4000000000000"),
         (torch.zeros(3), "holds no network.*got Tensor"),
         ({}, "holds no network"),
-    ],
-)
-def test_contents_that_are_no_network(tmp_path: Path, content: object, told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        convert("rfr", [saved(tmp_path / "a.pth", content)], tmp_path / "x.safetensors")
-    assert left(tmp_path) == ["a.pth"]
+    ):
+        with pytest.raises(InputError, match=told):
+            convert("rfr", [saved(tmp_path / "a.pth", content)], tmp_path / "x.safetensors")
+        assert left(tmp_path) == ["a.pth"], content
 
 
 def test_values_of_another_kind(states: dict, tmp_path: Path) -> None:
@@ -387,26 +382,6 @@ def test_values_of_another_kind(states: dict, tmp_path: Path) -> None:
 # Files that mean harm -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(share=st.floats(0, 1, exclude_max=True), zipped=st.booleans())
-def test_a_file_cut_short_anywhere(states: dict, tmp_path: Path, share: float, zipped: bool) -> None:
-    whole = saved(tmp_path / "a.pth", {"generator": states["misf"]}, _use_new_zipfile_serialization=zipped)
-    data = whole.read_bytes()
-    cut = tmp_path / "cut.pth"
-    cut.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(InputError):
-        read_checkpoint(cut)
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"PK", b"PK\x03\x04", b"\x80\x02", b"\x80\x04"]))
-def test_garbage(tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "garbage.pth"
-    path.write_bytes(start + data)
-    with pytest.raises(InputError):
-        read_checkpoint(path)
-
-
 def test_an_archive_that_unpacks_to_more_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = saved(tmp_path / "a.pth", {"a": torch.zeros(200_000)})
     packed = tmp_path / "packed.pth"
@@ -421,14 +396,14 @@ def test_an_archive_that_unpacks_to_more_than_is_read(tmp_path: Path, monkeypatc
         read_checkpoint(whole)
 
 
-@pytest.mark.parametrize("name", ["rfr", "misf"])
-def test_a_small_file_cannot_ask_for_all_memory(name: str, tmp_path: Path) -> None:
+def test_a_small_file_cannot_ask_for_all_memory(tmp_path: Path) -> None:
     """A stem as wide as a network of terabytes; the other layers small."""
-    state = {key: torch.zeros([min(n, 2) for n in shape]) for key, shape in original_shapes(name)[""].items()}
-    first = next(iter(state))
-    state[first] = torch.zeros(80_000, *state[first].shape[1:])
-    with pytest.raises(InputError, match=r"of another shape|larger than the file"):
-        convert(name, [saved(tmp_path / "a.pth", state)], tmp_path / "x.safetensors")
+    for name in ("rfr", "misf"):
+        state = {key: torch.zeros([min(n, 2) for n in shape]) for key, shape in original_shapes(name)[""].items()}
+        first = next(iter(state))
+        state[first] = torch.zeros(80_000, *state[first].shape[1:])
+        with pytest.raises(InputError, match=r"of another shape|larger than the file"):
+            convert(name, [saved(tmp_path / "a.pth", state)], tmp_path / "x.safetensors")
 
 
 def test_memory_out_of_nothing_is_limited() -> None:

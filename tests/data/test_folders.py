@@ -25,16 +25,6 @@ def test_nested_any_case_sorted_without_hidden_and_strange_files(tmp_path):
     assert find_images(str(tmp_path)) == find_images(tmp_path)
 
 
-def test_a_link_inside_is_a_photo_and_one_that_leads_out_is_an_error(tmp_path):
-    touch(tmp_path / "root" / "real" / "a.png")
-    (tmp_path / "root" / "b.png").symlink_to(tmp_path / "root" / "real" / "a.png")
-    assert find_images(tmp_path / "root") == [tmp_path / "root" / "b.png", tmp_path / "root" / "real" / "a.png"]
-    touch(tmp_path / "elsewhere" / "c.png")
-    (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="root/linked can't be taken: it is a link out of the folder"):
-        find_images(tmp_path / "root")
-
-
 def test_missing_empty_and_not_a_folder(tmp_path):
     touch(tmp_path / "a.png")
     (tmp_path / "empty" / "er").mkdir(parents=True)
@@ -46,14 +36,14 @@ def test_missing_empty_and_not_a_folder(tmp_path):
         find_images(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_size_is_that_of_the_upright_picture(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    for ending in ("jpg", "png", "webp", "tiff"):
-        path = tmp_path / f"photo.{ending}"
-        Image.new("RGB", (30, 20)).save(path, exif=exif)
-        assert image_size(path) == ((20, 30) if orientation < 5 else (30, 20))
+def test_size_is_that_of_the_upright_picture(tmp_path):
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for ending in ("jpg", "png", "webp", "tiff"):
+            path = tmp_path / f"photo.{ending}"
+            Image.new("RGB", (30, 20)).save(path, exif=exif)
+            assert image_size(path) == ((20, 30) if orientation < 5 else (30, 20)), orientation
 
 
 def test_size_needs_the_header_only(tmp_path):
@@ -65,11 +55,11 @@ def test_size_needs_the_header_only(tmp_path):
         assert image_size(path) == (200, 300)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"a text", b"\xff\xd8\xff\xe0 cut off", b"\x89PNG\r\n\x1a\n"])
-def test_size_of_what_is_no_image(tmp_path, content):
-    path = tmp_path / "odd.jpg"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"can't read .*odd.jpg: .+") as raised:
-        image_size(path)
-    assert "\n" not in str(raised.value)
+def test_size_of_what_is_no_image(tmp_path):
+    for content in (None, b"", b"a text", b"\xff\xd8\xff\xe0 cut off", b"\x89PNG\r\n\x1a\n"):
+        path = tmp_path / "odd.jpg"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=r"can't read .*odd.jpg: .+") as raised:
+            image_size(path)
+        assert "\n" not in str(raised.value), content

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from experiments.lists import without_masks
@@ -158,16 +156,3 @@ def test_missing_folders_are_named(tiny, work, capsys):
     assert "nowhere" in capsys.readouterr().err
     assert main(["evaluate", "mean", "--images", str(tiny.images), "--pairs", "list.csv"]) == 2
     assert "give the folder" in capsys.readouterr().err
-
-
-def test_help_does_not_load_torch():
-    code = (
-        "import sys; from cicm.cli.evaluate import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit as stop: assert not stop.code\n"
-        "assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "examples:" in done.stdout
-    assert "--compare" in done.stdout

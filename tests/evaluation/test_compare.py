@@ -93,11 +93,11 @@ def test_the_order_of_photos_does_not_matter():
     assert compare([(first, "a")], [(second, "b")]) == compare([(first, "a")], [(turned, "b")])
 
 
-@pytest.mark.parametrize("change", [{"pairs_sha256": "cc"}, {"pixels_sha256": "cc"}, {"scored": "raw"}])
-def test_other_terms_are_refused(change):
-    first, second = evaluation_of("a", [1.0, 2.0], [1.0, 1.0]), evaluation_of("b", [1.0, 2.0], [1.0, 1.0], **change)
-    with pytest.raises(InputError, match=f"not scored on the same terms: {next(iter(change))}"):
-        compare([(first, "a")], [(second, "b")])
+def test_other_terms_are_refused():
+    for change in ({"pairs_sha256": "cc"}, {"pixels_sha256": "cc"}, {"scored": "raw"}):
+        first, second = evaluation_of("a", [1.0, 2.0], [1.0, 1.0]), evaluation_of("b", [1.0, 2.0], [1.0, 1.0], **change)
+        with pytest.raises(InputError, match=f"not scored on the same terms: {next(iter(change))}"):
+            compare([(first, "a")], [(second, "b")])
 
 
 def test_other_photos_are_refused():
@@ -152,15 +152,15 @@ def test_a_metric_that_one_method_lacks_tells_why_and_no_cell_is_empty():
     assert notes(joined) == ["fid at 256x256: N=2: small"]
 
 
-@pytest.mark.parametrize("width", [50, 70, 200])
-def test_terminal_table_shows_every_number_and_unit(width):
-    joined = evaluation_of("[bold]odd[/bold]", [20.0, 21.0], [1.0, 2.0])
-    console = Console(width=width, record=True, file=io.StringIO())
-    for part in table(joined).rich(width):
-        console.print(part)
-    text = console.export_text()
-    for part in ("20.50", "1.500", "[bold]odd[/bold]", "[dB]", "FILE"):
-        assert part in text, f"{part} is cut at {width} characters"
+def test_terminal_table_shows_every_number_and_unit():
+    for width in (50, 70, 200):
+        joined = evaluation_of("[bold]odd[/bold]", [20.0, 21.0], [1.0, 2.0])
+        console = Console(width=width, record=True, file=io.StringIO())
+        for part in table(joined).rich(width):
+            console.print(part)
+        text = console.export_text()
+        for part in ("20.50", "1.500", "[bold]odd[/bold]", "[dB]", "FILE"):
+            assert part in text, f"{part} is cut at {width} characters"
 
 
 def test_comparison_table():

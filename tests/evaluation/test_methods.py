@@ -26,31 +26,31 @@ def corrupted(tiny):
     return image * (1 - hole), hole
 
 
-@pytest.mark.parametrize("name", CLASSICAL)
-def test_known_pixels_stay_bit_for_bit(corrupted, name):
-    damaged, hole = corrupted
-    filled = CLASSICAL[name]().fill(damaged, hole)
-    assert filled.dtype == torch.float32
-    assert torch.equal(filled * (1 - hole), damaged)
-    assert not torch.equal(filled * hole, torch.zeros_like(filled)), "the hole was left empty"
+def test_known_pixels_stay_bit_for_bit(corrupted):
+    for name in CLASSICAL:
+        damaged, hole = corrupted
+        filled = CLASSICAL[name]().fill(damaged, hole)
+        assert filled.dtype == torch.float32, name
+        assert torch.equal(filled * (1 - hole), damaged), name
+        assert not torch.equal(filled * hole, torch.zeros_like(filled)), "the hole was left empty"
 
 
-@pytest.mark.parametrize("name", CLASSICAL)
-def test_what_lies_in_the_hole_is_not_seen(corrupted, name):
-    damaged = corrupted[0]
-    hole = torch.zeros(2, 1, 32, 32)  # inside the photo: at its border OpenCV's own code does look, see OpenCV
-    hole[0, :, 8:20, 8:14] = hole[1, :, 12:16, 9:24] = 1
-    damaged = damaged * (1 - hole)
-    other = damaged + hole * 0.75
-    assert torch.equal(CLASSICAL[name]().fill(damaged, hole), CLASSICAL[name]().fill(other, hole))
+def test_what_lies_in_the_hole_is_not_seen(corrupted):
+    for name in CLASSICAL:
+        damaged = corrupted[0]
+        hole = torch.zeros(2, 1, 32, 32)  # inside the photo: at its border OpenCV's own code does look, see OpenCV
+        hole[0, :, 8:20, 8:14] = hole[1, :, 12:16, 9:24] = 1
+        damaged = damaged * (1 - hole)
+        other = damaged + hole * 0.75
+        assert torch.equal(CLASSICAL[name]().fill(damaged, hole), CLASSICAL[name]().fill(other, hole)), name
 
 
-@pytest.mark.parametrize("name", CLASSICAL)
-def test_images_of_a_batch_do_not_mix(corrupted, name):
-    damaged, hole = corrupted
-    together = CLASSICAL[name]().fill(damaged, hole)
-    alone = torch.cat([CLASSICAL[name]().fill(damaged[i : i + 1], hole[i : i + 1]) for i in range(2)])
-    assert torch.equal(together, alone)
+def test_images_of_a_batch_do_not_mix(corrupted):
+    for name in CLASSICAL:
+        damaged, hole = corrupted
+        together = CLASSICAL[name]().fill(damaged, hole)
+        alone = torch.cat([CLASSICAL[name]().fill(damaged[i : i + 1], hole[i : i + 1]) for i in range(2)])
+        assert torch.equal(together, alone), name
 
 
 @pytest.mark.parametrize(("method", "flag"), [(Telea(3), cv2.INPAINT_TELEA), (NavierStokes(5), cv2.INPAINT_NS)])
@@ -129,9 +129,8 @@ def test_a_missing_library_names_the_extra(tiny, monkeypatch, module, name):
         method_from(name).prepare(tiny.pairs)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
+def test_unknown_methods_are_named():
+    for text, words in (
         ("tellea", "did you mean 'telea'"),
         ("telea:many", "must be a number"),
         ("telea:0", "above 0"),
@@ -139,11 +138,9 @@ def test_a_missing_library_names_the_extra(tiny, monkeypatch, module, name):
         ("telea:", "none of these"),
         ("mean:3", "takes no setting"),
         ("no/such/file.safetensors", "none of these"),
-    ],
-)
-def test_unknown_methods_are_named(text, words):
-    with pytest.raises(InputError, match=words):
-        method_from(text)
+    ):
+        with pytest.raises(InputError, match=words):
+            method_from(text)
 
 
 def test_methods_can_be_labelled(tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -161,16 +159,16 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_gives_what_the_project_would(name: str, pair: tuple[Tensor, Tensor]) -> None:
-    composite, photo = pair
-    expected = ORACLES[name](composite, photo)
-    preset = PRESETS[name]
-    assert set(expected) == set(PIXELS) & set(preset.metrics), "a metric is without its oracle"
-    for metric, value in expected.items():
-        found = preset.create(metric).update(composite[None], photo[None])
-        assert found is not None
-        assert found.item() == pytest.approx(value, abs=CLOSE), f"{metric} as in {name}"
+def test_a_preset_gives_what_the_project_would(pair: tuple[Tensor, Tensor]) -> None:
+    for name in PRESETS:
+        composite, photo = pair
+        expected = ORACLES[name](composite, photo)
+        preset = PRESETS[name]
+        assert set(expected) == set(PIXELS) & set(preset.metrics), "a metric is without its oracle"
+        for metric, value in expected.items():
+            found = preset.create(metric).update(composite[None], photo[None])
+            assert found is not None, name
+            assert found.item() == pytest.approx(value, abs=CLOSE), f"{metric} as in {name}"
 
 
 def test_the_definitions_matter(pair: tuple[Tensor, Tensor]) -> None:
@@ -217,12 +215,6 @@ def test_unknown_names_tell_the_known_ones() -> None:
         PRESETS["misf"].create("sqz-distance")
     with pytest.raises(InputError, match="fid as in zits: its FID is on torchvision's"):
         PRESETS["zits"].create("fid")
-
-
-def test_names_are_there_without_torch() -> None:
-    code = "import sys; from cicm.evaluation.presets import PRESETS; assert 'torch' not in sys.modules; print(*PRESETS)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == list(PRESETS), done.stderr
 
 
 # A run ----------------------------------------------------------------------------------------------------------------

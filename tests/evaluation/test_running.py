@@ -16,6 +16,7 @@ from cicm.evaluation.grid import _draw_grid
 from cicm.evaluation.intervals import interval
 from cicm.evaluation.methods import FolderResults
 from cicm.evaluation.plan import make_plan, make_protocol
+from cicm.evaluation.provenance import hardware, software
 from cicm.evaluation.scoring import evaluate
 from cicm.metrics.sharpness import sharpness
 
@@ -102,11 +103,8 @@ def test_the_interval_equals_an_independent_loop():
     assert low == pytest.approx(expected[0], abs=slack)
     assert high == pytest.approx(expected[1], abs=slack)
     assert interval(values) == interval(list(values)), "not deterministic"
+    assert interval([1.5]) is None, "it needs two images"
     assert high - low > 2 * slack, "the comparison would pass for anything"
-
-
-def test_an_interval_needs_two_images():
-    assert interval([1.5]) is None
 
 
 def test_batches_change_nothing(tiny):
@@ -239,13 +237,30 @@ def test_limit_spreads_over_the_list_and_keeps_whole_photos(tiny):
     assert plan_of(tiny, limit=99).pairs == tuple(tiny.pairs)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [({"bands": ["60-80"]}, "bands are 0-20, 20-40, 40-60; got 60-80"), ({"limit": 0}, "at least 1 photo")],
-)
-def test_bad_plans(tiny, options, words):
-    with pytest.raises(InputError, match=words):
-        plan_of(tiny, **options)
+def test_bad_runs(tiny):
+    for methods, metrics, words in (
+        ([], ["l1"], "different names; got none"),
+        ([Mean(), Mean()], ["l1"], "different names"),
+        ([Mean()], ["lpips"], "metrics are psnr"),
+        ([Mean()], [], "metrics are psnr"),
+        ([Mean()], ["l1", "l1"], "each metric once"),
+    ):
+        with pytest.raises(InputError, match=words):
+            evaluate(methods, plan_of(tiny), metrics)
+    for options, words in (
+        ({"bands": ["60-80"]}, "bands are 0-20, 20-40, 40-60; got 60-80"),
+        ({"limit": 0}, "at least 1 photo"),
+    ):
+        with pytest.raises(InputError, match=words):
+            plan_of(tiny, **options)
+
+
+def test_hardware_and_software_are_named():
+    assert f"{torch.get_num_threads()} thread(s)" in hardware()
+    assert len(hardware().split(",")[0]) > 2
+    versions = software()
+    assert versions["torch"] == torch.__version__
+    assert {"python", "numpy", "pillow"} <= versions.keys()
 
 
 def test_missing_photos_and_masks_stop_the_plan(tiny, tmp_path):
@@ -262,21 +277,6 @@ def test_painted_holes_need_no_mask_files(tiny):
     evaluation, _ = evaluate([Mean()], make_plan(tiny.images, None, pairs, limit=2), ["l1"])
     assert "6 painted from seeds" in evaluation.protocol.masks
     assert all(0 < row.missing <= 0.6 for row in evaluation.images)
-
-
-@pytest.mark.parametrize(
-    ("methods", "metrics", "words"),
-    [
-        ([], ["l1"], "different names; got none"),
-        ([Mean(), Mean()], ["l1"], "different names"),
-        ([Mean()], ["lpips"], "metrics are psnr"),
-        ([Mean()], [], "metrics are psnr"),
-        ([Mean()], ["l1", "l1"], "each metric once"),
-    ],
-)
-def test_bad_runs(tiny, methods, metrics, words):
-    with pytest.raises(InputError, match=words):
-        evaluate(methods, plan_of(tiny), metrics)
 
 
 def test_grid_shows_each_chosen_photo_in_each_band(tiny):

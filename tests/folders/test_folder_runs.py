@@ -239,7 +239,8 @@ def test_no_permission(place: Path, inpainter: Inpainter) -> None:
 def test_a_failing_picture_of_a_batch_takes_no_other_with_it(tmp_path: Path, one_colour: Maker) -> None:
     for seed in range(6):
         add_photo(tmp_path, f"{seed}.png", seed)
-    Image.new("RGB", SIZE, "white").save(tmp_path / "photos/3.png")
+    bright = np.random.default_rng(0).integers(240, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+    Image.fromarray(bright).save(tmp_path / "photos/3.png")
     inpainter = one_colour()
     network = inpainter.model.network
     real = network.forward
@@ -533,7 +534,7 @@ def threads() -> list[str]:
 def test_whatever_ends_a_run_no_thread_is_left(place: Path, one_colour: Maker) -> None:
     inpainter = one_colour()
     engine, jobs = Engine(4, batch=2), list(range(50))
-    image, hole = np.zeros((40, 40, 3), np.uint8), np.eye(40, dtype=bool)
+    image, hole = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8), np.eye(40, dtype=bool)
 
     def work(job: int, own: Inpainter) -> int:
         own(image, hole)

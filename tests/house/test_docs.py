@@ -94,6 +94,14 @@ def test_the_pages_have_something_to_run() -> None:
     assert len(blocks(ROOT / "README.md", "python")) == 2
 
 
+def test_the_page_of_the_metrics_names_every_one() -> None:
+    from cicm.evaluation.presets import PRESETS
+    from cicm.metrics import METRICS
+
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    assert [name for name in [*METRICS, *PRESETS] if f"`{name}`" not in page] == []
+
+
 def test_the_readme_fits_two_screens() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 110
 

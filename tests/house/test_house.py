@@ -70,7 +70,10 @@ def test_nothing_imports_torchvision(root: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [m for m in modules if m.split(".")[0] in ("torchvision", "timm", "lpips", "kornia")], path
+            foreign = ["torchvision", "timm", "lpips", "kornia"]
+            if path.is_relative_to(root / "src"):
+                foreign += ["diffusers", "huggingface_hub"]  # the memory can sit in their networks
+            assert not [m for m in modules if m.split(".")[0] in foreign], path
 
 
 # What starts fast -----------------------------------------------------------------------------------------------------
@@ -90,9 +93,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded("import cicm, cicm.conventions; cicm.__version__; dir(cicm)") == []
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], []])
-def test_the_front_door_loads_nothing_heavy(words: list[str]) -> None:
-    assert loaded("from cicm.cli.main import main\nassert main(sys.argv[1:]) == 0", *words) == []
+def test_the_front_door_loads_nothing_heavy() -> None:
+    for words in (["--help"], ["--version"], []):
+        assert loaded("from cicm.cli.main import main\nassert main(sys.argv[1:]) == 0", *words) == [], words
 
 
 def test_the_check_above_would_notice() -> None:
@@ -118,32 +121,32 @@ def test_every_verb_helps_at_once(verb: str) -> None:
     code = (
         "import sys\nfrom cicm.cli.main import main\n"
         "try:\n    code = main([sys.argv[1], '--help'])\nexcept SystemExit as stop:\n    code = stop.code\n"
-        "print('TORCH', 'torch' in sys.modules)\nsys.exit(code)"
+        "print('HEAVY', *{'torch', 'lightning_fabric', 'cv2'} & set(sys.modules))\nsys.exit(code)"
     )
     done = python(code, verb)
     assert done.returncode == 0, done.stderr
     assert f"cicm {verb}" in done.stdout
     assert re.search(r"(?m)^examples?:\n  +cicm ", done.stdout), "no example in the help"
-    assert done.stdout.splitlines()[-1] == "TORCH False"
+    assert done.stdout.splitlines()[-1] == "HEAVY"
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_an_option_that_is_none_is_one_line_and_exit_code_2(verb: str, capsys: pytest.CaptureFixture) -> None:
-    assert main([verb, "--no-such-option"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("cicm: error: ")
-    assert err.count("\n") == 1
+def test_an_option_that_is_none_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture) -> None:
+    for verb in VERBS:
+        assert main([verb, "--no-such-option"]) == 2, verb
+        out, err = capsys.readouterr()
+        assert out == "", verb
+        assert err.startswith("cicm: error: "), verb
+        assert err.count("\n") == 1, verb
 
 
-@pytest.mark.parametrize(("word", "hint"), [("inpant", "'inpaint'"), ("Train", "'train'"), ("zzz", "the verbs are")])
-def test_an_unknown_verb_is_exit_code_2_with_a_suggestion(word: str, hint: str, capsys: pytest.CaptureFixture) -> None:
-    assert main([word]) == 2
-    _, err = capsys.readouterr()
-    assert err.startswith(f"cicm: error: unknown verb '{word}'; ")
-    assert hint in err
-    assert err.count("\n") == 1
+def test_an_unknown_verb_is_exit_code_2_with_a_suggestion(capsys: pytest.CaptureFixture) -> None:
+    for word, hint in (("inpant", "'inpaint'"), ("Train", "'train'"), ("zzz", "the verbs are")):
+        assert main([word]) == 2, word
+        _, err = capsys.readouterr()
+        assert err.startswith(f"cicm: error: unknown verb '{word}'; "), word
+        assert hint in err, word
+        assert err.count("\n") == 1, word
 
 
 def test_the_console_script_is_the_front_door(root: Path) -> None:
@@ -178,11 +181,11 @@ EQUATIONS = {
 """Each equation and its home; Eq. 6 is within `generator_loss`."""
 
 
-@pytest.mark.parametrize(("name", "equation"), EQUATIONS.items())
-def test_an_equation_is_named_where_it_lives(name: str, equation: str) -> None:
-    module, function = name.rsplit(".", 1)
-    text = inspect.getdoc(getattr(importlib.import_module(module), function)) or ""
-    assert equation in " ".join(text.split())
+def test_an_equation_is_named_where_it_lives() -> None:
+    for name, equation in EQUATIONS.items():
+        module, function = name.rsplit(".", 1)
+        text = inspect.getdoc(getattr(importlib.import_module(module), function)) or ""
+        assert equation in " ".join(text.split()), name
 
 
 def test_each_equation_has_a_home() -> None:

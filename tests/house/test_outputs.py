@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cicm.assembly import MemoryInpainter, ModelConfig, build, load_weights, save_weights
@@ -145,3 +147,41 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
                 read(path)
             assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+READERS: dict[str, Callable] = {"w.safetensors": load_weights, "new.pth": read_checkpoint, "old.pth": read_checkpoint}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A good file for each reader of models."""
+    folder, config = tmp_path_factory.mktemp("good"), ModelConfig("misf", {"width": 2})
+    ours = save_weights(folder / "w.safetensors", build(config), config)
+    theirs = restore("misf", ours, folder / "new.pth").paths[0]
+    content = torch.load(theirs, weights_only=True)
+    torch.save(content, folder / "old.pth", _use_new_zipfile_serialization=False)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True), name=st.sampled_from(list(READERS)))
+def test_a_file_cut_short_anywhere_is_refused(
+    written: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, share: float, name: str
+) -> None:
+    cut = tmp_path_factory.getbasetemp() / f"cut-{name}"
+    cut.write_bytes(written[name][: int(share * len(written[name]))])
+    with pytest.raises(InputError, match="again" if name.startswith("w") else "."):
+        READERS[name](cut)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    data=st.binary(max_size=300),
+    start=st.sampled_from([b"", b"PK", b"PK\x03\x04", b"\x80\x02", b"\x80\x04"]),
+    name=st.sampled_from(list(READERS)),
+)
+def test_garbage_is_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes, name: str) -> None:
+    path = tmp_path_factory.getbasetemp() / f"garbage-{name}"
+    path.write_bytes(start + data)
+    with pytest.raises(InputError):
+        READERS[name](path)

@@ -74,24 +74,19 @@ def test_a_picture_is_written_once_and_replaced_only_when_asked(
     assert [p.name for p in tmp_path.iterdir()] == ["memory.png"]
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
+def test_what_is_wrong_is_one_line_and_exit_code_2(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for words, expected in (
         (["nowhere.safetensors"], "the weights file nowhere.safetensors does not exist"),
         (["{file}", "-o", "picture.jpg"], "must end in .png"),
         (["{file}", "-o", "{folder}/no/such/m.png"], "of the picture does not exist. Make it first"),
         (["--picture"], "See cicm memory --help"),
         (["a", "b"], "See cicm memory --help"),
-    ],
-)
-def test_what_is_wrong_is_one_line_and_exit_code_2(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture, words: list[str], expected: str
-) -> None:
-    code, out, err = run(capsys, *(w.format(file=file, folder=tmp_path) for w in words))
-    assert (code, out) == (2, "")
-    assert expected in err
-    assert err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    ):
+        code, out, err = run(capsys, *(w.format(file=file, folder=tmp_path) for w in words))
+        assert (code, out) == (2, ""), words
+        assert expected in err, words
+        assert err.count("\n") == 1, words
+        assert list(tmp_path.iterdir()) == [], words
 
 
 def test_a_model_without_memory_has_nothing_to_look_into(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

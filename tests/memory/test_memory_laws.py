@@ -33,9 +33,7 @@ FORMS = pytest.mark.parametrize("form", [inject, inject_fast])
 UPDATES = pytest.mark.parametrize("update", ["mean", "paper"])
 # shape checks make each example slow at first; the laws need few
 LAW = settings(
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors]
 )
 sizes = st.integers(1, 6)
 
@@ -333,9 +331,8 @@ def bare(function):
     return inspect.unwrap(function)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
+def test_what_a_caller_got_wrong_is_said() -> None:
+    for call, words in (
         (lambda: bare(route)(torch.zeros(2, 3), torch.zeros(2, 4)), "4 channels; got 3"),
         (lambda: bare(read)(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), torch.zeros(1, 2, 4)), "4 channels"),
         (lambda: bare(read_fast)(torch.zeros(2, 3), torch.zeros(2).long(), torch.zeros(1, 2, 4)), "4 channels"),
@@ -349,16 +346,13 @@ def bare(function):
         (lambda: ContextMemory(4).seed_(torch.full((5, 4), torch.nan), torch.Generator()), "finite"),
         (lambda: ContextMemory(4, MemoryConfig(ratio="true")).read(torch.zeros(1, 4, 2, 2)), "missing share"),
         (lambda: ContextMemory(4).pending([], [torch.ones(3, dtype=torch.bool)]), "got 0 and 1"),
-    ],
-)
-def test_what_a_caller_got_wrong_is_said(call, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        call()
+    ):
+        with pytest.raises(InputError, match=words):
+            call()
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
+def test_a_configuration_that_cannot_be_is_refused() -> None:
+    for change, words in (
         ({"sets": 0}, "sets must be at least 1"),
         ({"contexts": -1}, "contexts must be at least 1"),
         ({"momentum": 1.5}, r"momentum must lie in \[0, 1\]"),
@@ -374,13 +368,11 @@ def test_what_a_caller_got_wrong_is_said(call, words: str) -> None:
         ({"ratio": "x"}, "estimated, true, full"),
         ({"initial": "x"}, "data, random, zeros"),
         ({"kind": "x"}, "memory, table, convolution"),
-    ],
-)
-def test_a_configuration_that_cannot_be_is_refused(change: dict, words: str) -> None:
-    config = object.__new__(MemoryConfig)  # without the type checks of the tests, as a user has it
-    config.__dict__.update({**asdict(MemoryConfig()), **change})
-    with pytest.raises(InputError, match=words):
-        bare(MemoryConfig.__post_init__)(config)
+    ):
+        config = object.__new__(MemoryConfig)  # without the type checks of the tests, as a user has it
+        config.__dict__.update({**asdict(MemoryConfig()), **change})
+        with pytest.raises(InputError, match=words):
+            bare(MemoryConfig.__post_init__)(config)
 
 
 def test_the_printed_configuration_is_the_printed_one() -> None:

@@ -108,14 +108,7 @@ def test_state_dict_makes_the_same_memory() -> None:
     features = torch.rand(2, C, 3, 3)
     assert all(torch.equal(a, b) for a, b in zip(memory.read(features), other.read(features), strict=True))
     assert same(bits(memory), bits(other))
-    assert set(memory.state_dict()) == {
-        "anchors",
-        "contexts",
-        "mass",
-        "filled",
-        "ratio_head.weight",
-        "ratio_head.bias",
-    }
+    assert set(memory.state_dict()) == {"anchors", "contexts", "mass", "filled", "ratio_head.weight", "ratio_head.bias"}
 
 
 def test_a_kind_of_another_class_is_refused() -> None:
@@ -126,17 +119,17 @@ def test_a_kind_of_another_class_is_refused() -> None:
 # Where it begins ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_an_unseeded_memory_is_the_identity_bit_for_bit(dtype: torch.dtype) -> None:
-    memory = ContextMemory(C, MemoryConfig(**SMALL))
-    features = torch.randn(2, C, 3, 5).to(dtype)
-    read = memory.read(features).features
-    assert not memory.seeded
-    assert read.dtype == dtype
-    assert torch.equal(read, features)
-    leaf = features.clone().requires_grad_()
-    memory.read(leaf).features.sum().backward()
-    assert torch.equal(leaf.grad, torch.ones_like(leaf))
+def test_an_unseeded_memory_is_the_identity_bit_for_bit() -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        memory = ContextMemory(C, MemoryConfig(**SMALL))
+        features = torch.randn(2, C, 3, 5).to(dtype)
+        read = memory.read(features).features
+        assert not memory.seeded, dtype
+        assert read.dtype == dtype, dtype
+        assert torch.equal(read, features), dtype
+        leaf = features.clone().requires_grad_()
+        memory.read(leaf).features.sum().backward()
+        assert torch.equal(leaf.grad, torch.ones_like(leaf)), dtype
 
 
 def test_an_unseeded_memory_says_so() -> None:
@@ -165,12 +158,12 @@ def test_pending_names_the_shape_that_it_expects() -> None:
             memory.pending([read], [wrong])
 
 
-@pytest.mark.parametrize("initial", ["random", "zeros"])
-def test_other_beginnings_wait_for_nothing(initial: str) -> None:
-    memory = ContextMemory(C, MemoryConfig(**SMALL, initial=initial))
-    assert memory.seeded
-    features = torch.rand(1, C, 2, 2)
-    assert not torch.equal(memory.read(features).features, features)
+def test_other_beginnings_wait_for_nothing() -> None:
+    for initial in ("random", "zeros"):
+        memory = ContextMemory(C, MemoryConfig(**SMALL, initial=initial))
+        assert memory.seeded, initial
+        features = torch.rand(1, C, 2, 2)
+        assert not torch.equal(memory.read(features).features, features), initial
 
 
 def test_equal_zeros_never_separate() -> None:
@@ -214,16 +207,16 @@ def test_seeds_are_regions_that_were_seen_and_found_again() -> None:
     assert_close(memory.anchors, memory.contexts.mean(1))
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 13])
-def test_fewer_regions_than_places_repeat(count: int) -> None:
-    memory = ContextMemory(C, MemoryConfig(**SMALL))
-    regions = torch.rand(count, C)
-    memory.seed_(regions, generator())
-    assert torch.isfinite(memory.contexts).all()
-    for context in memory.contexts.flatten(0, 1):
-        assert (regions == context).all(1).any()
-    found = memory.read(torch.rand(2, C, 3, 3))
-    assert torch.isfinite(found.features).all()
+def test_fewer_regions_than_places_repeat() -> None:
+    for count in (1, 2, 5, 13):
+        memory = ContextMemory(C, MemoryConfig(**SMALL))
+        regions = torch.rand(count, C)
+        memory.seed_(regions, generator())
+        assert torch.isfinite(memory.contexts).all(), count
+        for context in memory.contexts.flatten(0, 1):
+            assert (regions == context).all(1).any(), count
+        found = memory.read(torch.rand(2, C, 3, 3))
+        assert torch.isfinite(found.features).all(), count
 
 
 def test_equal_regions_give_a_finite_memory() -> None:

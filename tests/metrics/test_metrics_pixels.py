@@ -123,13 +123,13 @@ def test_any_psnr_is_capped_at_100_db() -> None:
     assert psnr(composite, image).item() == pytest.approx(10 * np.log10(3 * 256**2 * 255**2 / 2), abs=ROUNDING)
 
 
-@pytest.mark.parametrize("score", [psnr, ssim, l1])
-def test_each_image_is_scored_for_itself(score, pictures: tuple[Tensor, Tensor]) -> None:
-    composite, image = pictures
-    alone = [score(composite[i : i + 1], image[i : i + 1]).item() for i in range(4)]
-    # 1e-12: other numbers of images may be summed in another order
-    assert score(composite, image).tolist() == pytest.approx(alone, abs=1e-12)
-    assert score(composite, image).dtype == torch.float64
+def test_each_image_is_scored_for_itself(pictures: tuple[Tensor, Tensor]) -> None:
+    for score in (psnr, ssim, l1):
+        composite, image = pictures
+        alone = [score(composite[i : i + 1], image[i : i + 1]).item() for i in range(4)]
+        # 1e-12: other numbers of images may be summed in another order
+        assert score(composite, image).tolist() == pytest.approx(alone, abs=1e-12), score
+        assert score(composite, image).dtype == torch.float64, score
 
 
 def test_to_8bit_is_what_a_file_would_hold() -> None:
@@ -196,23 +196,23 @@ def test_values_that_are_no_numbers_are_refused(score, value: float) -> None:
         to_8bit(broken)
 
 
-@pytest.mark.parametrize("score", [psnr, ssim, l1])
-def test_what_cannot_be_scored_is_refused(score) -> None:
-    image = torch.rand(2, 3, 16, 16)
-    with pytest.raises(InputError, match=r"\[0, 1\].*to_8bit"):
-        score(image * 2 - 1, image)
-    with pytest.raises(InputError, match=r"x / 255"):
-        score(image, image * 255)
-    with pytest.raises(InputError, match="same shape"):
-        score(image, image[:1])
-    with pytest.raises(InputError, match="at least one image"):
-        score(image[:0], image[:0])
-    with pytest.raises(InputError, match=r"\(B, 3, H, W\)"):
-        score(image[:, :1], image[:, :1])
-    with pytest.raises(InputError, match="floating point"):
-        score((image * 255).byte(), (image * 255).byte())
-    # in half precision a composite may leave [0, 1] by a rounding
-    score((image + 4e-4).clamp(max=1.0004), image)
+def test_what_cannot_be_scored_is_refused() -> None:
+    for score in (psnr, ssim, l1):
+        image = torch.rand(2, 3, 16, 16)
+        with pytest.raises(InputError, match=r"\[0, 1\].*to_8bit"):
+            score(image * 2 - 1, image)
+        with pytest.raises(InputError, match=r"x / 255"):
+            score(image, image * 255)
+        with pytest.raises(InputError, match="same shape"):
+            score(image, image[:1])
+        with pytest.raises(InputError, match="at least one image"):
+            score(image[:0], image[:0])
+        with pytest.raises(InputError, match=r"\(B, 3, H, W\)"):
+            score(image[:, :1], image[:, :1])
+        with pytest.raises(InputError, match="floating point"):
+            score((image * 255).byte(), (image * 255).byte())
+        # in half precision a composite may leave [0, 1] by a rounding
+        score((image + 4e-4).clamp(max=1.0004), image)
 
 
 def test_ssim_windows_that_make_no_sense_are_refused() -> None:

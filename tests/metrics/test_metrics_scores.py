@@ -47,7 +47,6 @@ def test_every_metric_is_described() -> None:
         assert metric.better == DIRECTIONS.get(name, "lower")
         low, high = metric.bounds
         assert IDEAL.get(name, low) == (high if metric.better == "higher" else low) or metric.better == "near 1"
-        assert metric.per_image == isinstance(running, PerImage)
         assert metric.explain
         for needed in metric.needs:
             assert name in PUBLISHED[needed].used_by
@@ -78,8 +77,6 @@ def test_unknown_names_and_options_name_the_known_ones() -> None:
         create("ssim", windows="gaussian")
     with pytest.raises(InputError, match="psnr has no option strict; it has rounding, color"):
         create("psnr", strict=True)
-    with pytest.raises(InputError, match=r"known are 0\.1, 0\.0"):
-        create("lpips-alex", version="1")
     with pytest.raises(InputError, match="unknown rounding 'up'; known are nearest, down, none"):
         create("l1", rounding="up")
     for name in ("psnr", "ssim", "l1"):
@@ -87,16 +84,16 @@ def test_unknown_names_and_options_name_the_known_ones() -> None:
             create(name, color="gray")
 
 
-@pytest.mark.parametrize(("name", "score"), [("psnr", psnr), ("ssim", ssim), ("l1", l1)])
-def test_running_metric_scores_what_a_file_would_hold(name: str, score, pictures: tuple[Tensor, Tensor]) -> None:
-    composite, image = pictures
-    values = create(name).update(composite, image)
-    assert values is not None
-    assert values.dtype == torch.float64
-    # 1e-6: the eight bits in float64 and in float32
-    expected = score(to_8bit(composite), to_8bit(image))
-    torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-6)
-    assert not torch.allclose(values, score(composite, image), rtol=1e-7, atol=1e-7), "rounding leaves a trace"
+def test_running_metric_scores_what_a_file_would_hold(pictures: tuple[Tensor, Tensor]) -> None:
+    for name, score in (("psnr", psnr), ("ssim", ssim), ("l1", l1)):
+        composite, image = pictures
+        values = create(name).update(composite, image)
+        assert values is not None, name
+        assert values.dtype == torch.float64, name
+        # 1e-6: the eight bits in float64 and in float32
+        expected = score(to_8bit(composite), to_8bit(image))
+        torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(values, score(composite, image), rtol=1e-7, atol=1e-7), "rounding leaves a trace"
 
 
 @pytest.mark.parametrize("name", AT_HAND)
@@ -109,7 +106,7 @@ def test_batches_add_up(name: str, pictures: tuple[Tensor, Tensor]) -> None:
     values = [quiet(m) if name == "sqz-frechet" else m.compute() for m in (whole, single)]
     # 1e-4: float32 convolutions of another batch size; the Frechet distance takes roots of small differences
     assert values == pytest.approx([values[0]] * 2, rel=1e-4)
-    if METRICS[name].per_image:
+    if isinstance(whole, PerImage):
         assert together is not None
         assert torch.cat([value for value in one_by_one if value is not None]).tolist() == pytest.approx(
             together.tolist(), rel=1e-5
@@ -119,13 +116,13 @@ def test_batches_add_up(name: str, pictures: tuple[Tensor, Tensor]) -> None:
         assert together is None
 
 
-@pytest.mark.parametrize(("name", "value"), IDEAL.items())
-def test_identical_images_have_the_ideal_value(name: str, value: float, pictures: tuple[Tensor, Tensor]) -> None:
-    metric = create(name)
-    metric.update(pictures[1], pictures[1])
-    computed = quiet(metric) if name == "sqz-frechet" else metric.compute()
-    # 1e-6: the Frechet distance of a set and itself is rounding of a trace near 1e6
-    assert computed == pytest.approx(value, abs=1e-6)
+def test_identical_images_have_the_ideal_value(pictures: tuple[Tensor, Tensor]) -> None:
+    for name, value in IDEAL.items():
+        metric = create(name)
+        metric.update(pictures[1], pictures[1])
+        computed = quiet(metric) if name == "sqz-frechet" else metric.compute()
+        # 1e-6: the Frechet distance of a set and itself is rounding of a trace near 1e6
+        assert computed == pytest.approx(value, abs=1e-6), name
 
 
 def test_a_worse_set_is_further_away(pictures: tuple[Tensor, Tensor]) -> None:
@@ -148,10 +145,6 @@ def test_too_few_images_are_named_or_refused(pictures: tuple[Tensor, Tensor]) ->
     metric.update(composite, image)
     assert metric.note == "N=4 < 512 features: biased upwards, comparable only at the same N"
     assert quiet(metric) > 0
-    strict = create("sqz-frechet", strict=True)
-    strict.update(composite, image)
-    with pytest.raises(InputError, match="N=4 < 512"):
-        strict.compute()
     for name in AT_HAND:
         empty = create(name)
         with warnings.catch_warnings():
@@ -160,20 +153,20 @@ def test_too_few_images_are_named_or_refused(pictures: tuple[Tensor, Tensor]) ->
                 empty.compute()
 
 
-@pytest.mark.parametrize("name", AT_HAND)
-def test_broken_images_are_refused_and_leave_no_trace(name: str, pictures: tuple[Tensor, Tensor]) -> None:
-    composite, image = pictures
-    metric = create(name)
-    metric.update(composite, image)
-    broken = composite.clone()
-    broken[2, 1, 5, 5] = float("nan")
-    with pytest.raises(InputError, match=r"images \[2\]"):
-        metric.update(broken, image)
-    with pytest.raises(InputError, match="same shape"):
-        metric.update(composite[:, :, :30], image)
-    with pytest.raises(InputError, match=r"\[0, 1\]"):
-        metric.update(composite * 255, image)
-    assert metric.num_images == 4
+def test_broken_images_are_refused_and_leave_no_trace(pictures: tuple[Tensor, Tensor]) -> None:
+    for name in AT_HAND:
+        composite, image = pictures
+        metric = create(name)
+        metric.update(composite, image)
+        broken = composite.clone()
+        broken[2, 1, 5, 5] = float("nan")
+        with pytest.raises(InputError, match=r"images \[2\]"):
+            metric.update(broken, image)
+        with pytest.raises(InputError, match="same shape"):
+            metric.update(composite[:, :, :30], image)
+        with pytest.raises(InputError, match=r"\[0, 1\]"):
+            metric.update(composite * 255, image)
+        assert metric.num_images == 4, name
 
 
 def test_scores_are_not_moved_by_autocast_or_gradients(pictures: tuple[Tensor, Tensor]) -> None:
@@ -218,7 +211,7 @@ def test_metrics_on_one_network_share_one_pass(
     found = update_all(together, composite, image)
     assert passes == [4, 4], "one pass over the composites, one over the images"
     for name in names:
-        assert torch.equal(found[name], values[name]) if METRICS[name].per_image else found[name] is None
+        assert torch.equal(found[name], values[name]) if values[name] is not None else found[name] is None
         both = [quiet(m[name]) if name == "sqz-frechet" else m[name].compute() for m in (alone, together)]
         assert both[0] == both[1]
     broken = composite.clone()

@@ -12,13 +12,13 @@ from cicm.networks.inventory import facts
 from cicm.ops import biharmonic, pull_push
 
 
-@pytest.mark.parametrize(("width", "millions", "giga"), [(64, 25.8, 37.6), (32, 6.5, 9.5)])
-def test_unet_has_the_documented_size(width: int, millions: float, giga: float) -> None:
-    found = facts("unet", 256, width=width)
-    assert found.parameters / 1e6 == pytest.approx(millions, abs=0.05)
-    assert found.multiply_adds / 1e9 == pytest.approx(giga, abs=0.06)
-    assert found.pixels == (256, 256)
-    assert [(s.name, s.channels, s.stride) for s in found.sites][-1] == ("bottom", 8 * width, 16)
+def test_unet_has_the_documented_size() -> None:
+    for width, millions, giga in ((64, 25.8, 37.6), (32, 6.5, 9.5)):
+        found = facts("unet", 256, width=width)
+        assert found.parameters / 1e6 == pytest.approx(millions, abs=0.05), width
+        assert found.multiply_adds / 1e9 == pytest.approx(giga, abs=0.06), width
+        assert found.pixels == (256, 256), width
+        assert [(s.name, s.channels, s.stride) for s in found.sites][-1] == ("bottom", 8 * width, 16), width
 
 
 def test_unet_has_exactly_15_convolutions() -> None:
@@ -45,12 +45,12 @@ def test_the_bottom_of_the_unet_sees_about_368_pixels_far() -> None:
     assert sees == pytest.approx(368, abs=4)
 
 
-@pytest.mark.parametrize(("start", "fill"), [("smooth", pull_push), ("biharmonic", biharmonic)])
-def test_an_untrained_network_with_a_first_fill_is_that_fill(start: str, fill) -> None:
-    network = create("unet", width=4, start=start)
-    hole = (torch.rand(1, 1, 32, 32) < 0.3).float()
-    corrupted = torch.rand(1, 3, 32, 32) * (1 - hole)
-    assert torch.equal(network(corrupted, hole).image, fill(corrupted, hole))
+def test_an_untrained_network_with_a_first_fill_is_that_fill() -> None:
+    for start, fill in (("smooth", pull_push), ("biharmonic", biharmonic)):
+        network = create("unet", width=4, start=start)
+        hole = (torch.rand(1, 1, 32, 32) < 0.3).float()
+        corrupted = torch.rand(1, 3, 32, 32) * (1 - hole)
+        assert torch.equal(network(corrupted, hole).image, fill(corrupted, hole)), start
 
 
 def test_signals_keep_their_scale_through_15_layers() -> None:
@@ -66,16 +66,16 @@ def test_bad_options_are_refused() -> None:
         create("unet", start="telea")
 
 
-@pytest.mark.parametrize("layers", [2, 3])
-def test_a_logit_sees_70x70_pixels(layers: int) -> None:
-    judge = PatchDiscriminator(width=4, layers=layers).eval()
-    image = torch.rand(1, 3, 160, 160, requires_grad=True)
-    logits = judge(image)
-    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
-    seen = image.grad.abs().sum((0, 1))
-    for axis in (0, 1):
-        lines = seen.sum(1 - axis).nonzero().flatten()
-        assert int(lines[-1] - lines[0]) + 1 == {2: 34, 3: 70}[layers]
+def test_a_logit_sees_70x70_pixels() -> None:
+    for layers in (2, 3):
+        judge = PatchDiscriminator(width=4, layers=layers).eval()
+        image = torch.rand(1, 3, 160, 160, requires_grad=True)
+        logits = judge(image)
+        logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+        seen = image.grad.abs().sum((0, 1))
+        for axis in (0, 1):
+            lines = seen.sum(1 - axis).nonzero().flatten()
+            assert int(lines[-1] - lines[0]) + 1 == {2: 34, 3: 70}[layers], layers
 
 
 def test_a_logit_of_one_image_sees_no_other_image_and_every_weight_learns() -> None:

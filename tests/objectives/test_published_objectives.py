@@ -181,15 +181,15 @@ def test_bce_is_the_cross_entropy(shape: tuple[int, ...]) -> None:
     assert bce_discriminator_loss(real, fake).item() == pytest.approx(discriminator, abs=EXACT)
 
 
-@pytest.mark.parametrize("name", list(ADVERSARIES))
-def test_the_two_sides_of_each_pair_pull_in_opposite_directions_and_stay_finite(name: str) -> None:
-    generator, discriminator = ADVERSARIES[name]
-    fake = torch.tensor([-1e4, -1.0, 1e4], requires_grad=True)
-    up = torch.autograd.grad(generator(torch.zeros(3), fake), fake)[0]
-    down = torch.autograd.grad(discriminator(torch.zeros(3), fake), fake)[0]
-    assert torch.isfinite(up).all()
-    assert torch.isfinite(down).all()
-    assert up.sum() < 0 < down.sum()
+def test_the_two_sides_of_each_pair_pull_in_opposite_directions_and_stay_finite() -> None:
+    for name in list(ADVERSARIES):
+        generator, discriminator = ADVERSARIES[name]
+        fake = torch.tensor([-1e4, -1.0, 1e4], requires_grad=True)
+        up = torch.autograd.grad(generator(torch.zeros(3), fake), fake)[0]
+        down = torch.autograd.grad(discriminator(torch.zeros(3), fake), fake)[0]
+        assert torch.isfinite(up).all(), name
+        assert torch.isfinite(down).all(), name
+        assert up.sum() < 0 < down.sum(), name
 
 
 # The sections ---------------------------------------------------------------------------------------------------------

@@ -60,14 +60,14 @@ def test_it_is_the_sum_over_the_neighbourhood(form, channels: int, side: int, di
     assert_close(form(image, kernels, dilation=dilation, share=share), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", FORMS[:2])
-def test_each_tap_reads_the_neighbour_it_names(form) -> None:
+def test_each_tap_reads_the_neighbour_it_names() -> None:
     """By hand: on 0..8 in a 3x3 square, tap t alone gives the middle pixel the value t."""
-    image = torch.arange(9.0).view(1, 1, 3, 3)
-    for tap in range(9):
-        kernels = torch.zeros(1, 9, 3, 3)
-        kernels[:, tap] = 1
-        assert form(image, kernels)[0, 0, 1, 1] == tap
+    for form in FORMS[:2]:
+        image = torch.arange(9.0).view(1, 1, 3, 3)
+        for tap in range(9):
+            kernels = torch.zeros(1, 9, 3, 3)
+            kernels[:, tap] = 1
+            assert form(image, kernels)[0, 0, 1, 1] == tap, form
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([(4, 3, 4), (3, 3, 1), (2, 5, 1)]), st.integers(1, 5))
@@ -182,12 +182,12 @@ def test_the_layout_in_memory_does_not_matter(share: int) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("form", FORMS[:2])
-def test_what_does_not_fit_is_refused(form) -> None:
-    image = torch.zeros(1, 4, 6, 6)
-    for planes, share in ((37, 1), (4 * 4, 1), (36, 2), (9, 1), (10, 4)):
-        with pytest.raises(InputError, match=f"For k = 3 give {36 // share} planes"):
-            form(image, torch.zeros(1, planes, 6, 6), share=share)
-    for options in ({"dilation": 0}, {"share": 0}):
-        with pytest.raises(InputError, match="at least 1"):
-            form(image, torch.zeros(1, 36, 6, 6), **options)
+def test_what_does_not_fit_is_refused() -> None:
+    for form in FORMS[:2]:
+        image = torch.zeros(1, 4, 6, 6)
+        for planes, share in ((37, 1), (4 * 4, 1), (36, 2), (9, 1), (10, 4)):
+            with pytest.raises(InputError, match=f"For k = 3 give {36 // share} planes"):
+                form(image, torch.zeros(1, planes, 6, 6), share=share)
+        for options in ({"dilation": 0}, {"share": 0}):
+            with pytest.raises(InputError, match="at least 1"):
+                form(image, torch.zeros(1, 36, 6, 6), **options)

@@ -32,13 +32,13 @@ def test_composite_is_the_input_outside_the_hole_and_the_prediction_inside_bit_f
     assert torch.equal(done[inside].nan_to_num(7.0), prediction[inside].nan_to_num(7.0))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_composite_has_the_dtype_of_the_input(dtype: torch.dtype) -> None:
-    corrupted, hole = torch.rand(1, 3, 4, 4), some_hole(4, 4, batch=1)
-    done = composite(torch.rand(1, 3, 4, 4).to(dtype), corrupted, hole)
-    assert done.dtype == torch.float32
-    outside = (hole == 0).expand(-1, 3, -1, -1)
-    assert torch.equal(done[outside], corrupted[outside])
+def test_composite_has_the_dtype_of_the_input() -> None:
+    for dtype in (torch.bfloat16, torch.float64):
+        corrupted, hole = torch.rand(1, 3, 4, 4), some_hole(4, 4, batch=1)
+        done = composite(torch.rand(1, 3, 4, 4).to(dtype), corrupted, hole)
+        assert done.dtype == torch.float32, dtype
+        outside = (hole == 0).expand(-1, 3, -1, -1)
+        assert torch.equal(done[outside], corrupted[outside]), dtype
 
 
 def test_composite_sends_gradient_to_the_hole_alone() -> None:
@@ -64,14 +64,18 @@ def loop_share(hole: torch.Tensor, size: tuple[int, int]) -> list[float]:
     return out
 
 
-@pytest.mark.parametrize(
-    ("pixels", "cells"), [((8, 12), (2, 3)), ((8, 12), (8, 12)), ((8, 12), (1, 1)), ((7, 10), (3, 4)), ((9, 8), (3, 3))]
-)
-def test_missing_share_is_the_area_average(pixels: tuple[int, int], cells: tuple[int, int]) -> None:
-    hole = some_hole(*pixels)
-    share = missing_share(hole, cells)
-    assert share.shape == (2, 1, *cells)
-    assert_close(share.reshape(-1).tolist(), loop_share(hole, cells), rtol=0, atol=1e-6)  # float32 against double
+def test_missing_share_is_the_area_average() -> None:
+    for pixels, cells in (
+        ((8, 12), (2, 3)),
+        ((8, 12), (8, 12)),
+        ((8, 12), (1, 1)),
+        ((7, 10), (3, 4)),
+        ((9, 8), (3, 3)),
+    ):
+        hole = some_hole(*pixels)
+        share = missing_share(hole, cells)
+        assert share.shape == (2, 1, *cells), pixels
+        assert_close(share.reshape(-1).tolist(), loop_share(hole, cells), rtol=0, atol=1e-6)  # float32 against double
 
 
 @LAW
@@ -185,9 +189,9 @@ def test_images_of_a_batch_do_not_influence_each_other() -> None:
         assert_close(together[i : i + 1], pull_push((image * (1 - hole))[i : i + 1], hole[i : i + 1]))
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_map_made_of_regions_has_the_layout_it_came_from(layout: torch.memory_format) -> None:
-    features = torch.rand(2, 3, 4, 5).contiguous(memory_format=layout)
-    back = as_map(as_regions(features), features)
-    assert back.stride() == features.stride()
-    assert torch.equal(back, features)
+def test_a_map_made_of_regions_has_the_layout_it_came_from() -> None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        features = torch.rand(2, 3, 4, 5).contiguous(memory_format=layout)
+        back = as_map(as_regions(features), features)
+        assert back.stride() == features.stride(), layout
+        assert torch.equal(back, features), layout

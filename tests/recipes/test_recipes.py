@@ -89,9 +89,8 @@ def test_a_recipe_extends_the_one_beside_it_and_no_chain(tmp_path: Path):
         load_recipe(str(tmp_path / "high.toml"))
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
+def test_what_is_wrong_is_named(tmp_path: Path):
+    for text, told in (
         ("[training\n", "cannot be read as a recipe"),
         ('[model]\nnetwork = "unet"\n[trainig]\nsteps = 1\n', "did you mean 'training'"),
         ('[model]\nnetwork = "unet"\n[model.memories.bottom]\nset = 1\n', "did you mean 'model.memories.bottom.sets'"),
@@ -99,15 +98,13 @@ def test_a_recipe_extends_the_one_beside_it_and_no_chain(tmp_path: Path):
         ('[model]\nnetwork = "unet"\n[objective.weights]\ninter = "big"\n', "objective.weights.inter must be a number"),
         ('[model]\nnetwork = "unet"\n[objective]\nnorm = "l3"\n', "objective.norm must be one of 'l2', 'l1'"),
         ('[model]\nnetwork = "unet"\n[training]\nbetas = [0.9]\n', "training.betas must be a list of 2"),
-        ('[training]\nsteps = 1\n', "model is missing"),
-        ('extends = 3\n', "extends must be the name of one recipe"),
+        ("[training]\nsteps = 1\n", "model is missing"),
+        ("extends = 3\n", "extends must be the name of one recipe"),
         ('extends = "nothing-like-it"\n', "unknown recipe 'nothing-like-it'"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, told: str):
-    with pytest.raises(InputError, match="recipe ") as error:
-        load_recipe(str(write(tmp_path, bad=text) / "bad.toml"))
-    assert told in str(error.value)
+    ):
+        with pytest.raises(InputError, match="recipe ") as error:
+            load_recipe(str(write(tmp_path, bad=text) / "bad.toml"))
+        assert told in str(error.value), text
 
 
 def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path):

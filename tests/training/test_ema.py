@@ -47,11 +47,11 @@ def test_the_copy_writes_only_to_itself_and_takes_memories_over(make_players):
     assert not average.model.training
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.999])
-def test_early_on_little_is_kept(decay):
-    model = torch.nn.Linear(1, 1, bias=False)
-    model.weight.data.fill_(0.0)
-    average = WeightAverage(model, decay)
-    model.weight.data.fill_(1.0)
-    average.update(model)
-    assert average.model.weight.item() == pytest.approx(1 - min(decay, 0.1))
+def test_early_on_little_is_kept():
+    for decay in (0.0, 0.999):
+        model = torch.nn.Linear(1, 1, bias=False)
+        model.weight.data.fill_(0.0)
+        average = WeightAverage(model, decay)
+        model.weight.data.fill_(1.0)
+        average.update(model)
+        assert average.model.weight.item() == pytest.approx(1 - min(decay, 0.1)), decay

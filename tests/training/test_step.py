@@ -7,16 +7,16 @@ import copy
 import pytest
 import torch
 
-from cicm.assembly import ModelConfig
+from cicm.assembly import ModelConfig, build
 from cicm.conventions import InputError
 from cicm.memory import MemoryConfig, inject
 from cicm.memory import terms as terms_module
 from cicm.objectives import ObjectiveConfig, Weights
 from cicm.ops import complete_cells, missing_share
 from cicm.training import step as step_module
-from cicm.training.step import TrainingStopped, part_of, split, take_step
+from cicm.training.step import Players, TrainingStopped, part_of, split, take_step
 
-from .conftest import ALL_TERMS, NO_ADVERSARIAL
+from .conftest import ALL_TERMS, NO_ADVERSARIAL, TINY
 
 ROUNDING = {"rtol": 1e-9, "atol": 1e-12}  # float64; sums over the batch in another order
 
@@ -140,6 +140,27 @@ def test_a_gradient_that_is_not_finite_names_its_term(fabric64, make_players, ba
     with pytest.raises(TrainingStopped, match=f"gradient of the term '{name}'"):
         take_step(fabric64, players, batch, NO_ADVERSARIAL)
     torch.testing.assert_close(players.bare.state_dict(), before, rtol=0, atol=0)
+
+
+def test_mixed_precision_names_the_term_too(batch, monkeypatch):
+    """There the engine guards every backward."""
+    from lightning_fabric import Fabric
+
+    plain = terms_module.ratio_error
+    root = lambda x: (x - x.detach()).abs().sqrt().mean()  # noqa: E731
+    monkeypatch.setattr(
+        terms_module, "ratio_error", lambda first, *rest, **how: plain(first, *rest, **how) + root(first)
+    )
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    bare = build(TINY)
+    for memory in bare.memories.values():
+        memory.seed_(torch.rand(40, memory.channels), torch.Generator().manual_seed(5))
+    players = Players(*fabric.setup(bare, torch.optim.AdamW(bare.parameters(), 1e-3)), bare)
+    before = copy.deepcopy(bare.state_dict())
+    single = {name: tensor.float() for name, tensor in batch.items()}
+    with pytest.raises(TrainingStopped, match="gradient of the term 'ratio'"):
+        take_step(fabric, players, single, ObjectiveConfig(weights=Weights(adversarial=0.0)))
+    torch.testing.assert_close(bare.state_dict(), before, rtol=0, atol=0)
 
 
 def test_without_an_adversarial_term_it_is_not_blamed(fabric64, make_players, batch):

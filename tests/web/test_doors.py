@@ -99,16 +99,17 @@ def test_all_doors_give_one_picture(place: Path) -> None:
         assert answer.content == output.read_bytes()
 
 
-def test_look_shows_the_fill_of_one_piece(place: Path) -> None:
-    """Its page shows one forward, so it is compared with the strategy that has one; all else is as everywhere.
-
-    Only the network's part: patches are searched in all that a crop shows, and the strategies cut another one.
-    """
-    inpainter = Inpainter.from_pretrained(place / "small.safetensors", device="cpu", fill="network")
-    opened = open_photo(place / "photos" / "a.png")
-    mask_file = place / "masks" / "a.png"
-    found = look(inpainter, opened, mask_file)
-    in_one = Inpainter(inpainter.model, device="cpu", strategy="resize", fill="network")
+def test_look_shows_the_fill_of_every_door(place: Path) -> None:
+    """Where one call of the network fills the hole; else it fills in one piece, which its page then shows."""
+    opened, mask_file = open_photo(place / "photos" / "a.png"), place / "masks" / "a.png"
+    for fill in ("both", "network"):
+        inpainter = Inpainter.from_pretrained(place / "small.safetensors", device="cpu", fill=fill)
+        found = look(inpainter, opened, mask_file)
+        assert np.array_equal(found.repaired, inpainter(pixels(place / "photos" / "a.png"), mask_file))
+        assert found.report.box == inpainter.report.box
+    tiled = Inpainter(inpainter.model, device="cpu", tile=32, fill="network")
+    found = look(tiled, opened, mask_file)
+    in_one = Inpainter(inpainter.model, device="cpu", tile=32, strategy="resize", fill="network")
     assert np.array_equal(found.repaired, in_one(pixels(place / "photos" / "a.png"), mask_file))
     assert found.report.box == in_one.plan(pixels(mask_file) > 127).box
 

@@ -35,11 +35,7 @@ _WIDTHS = (64, 32, 16, 8, 4)
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, and what is worth knowing about it.
-
-    Args:
-        config: the model, as the file of ours describes it.
-    """
+    """What was written, and what is worth knowing about it."""
 
     paths: tuple[Path, ...]
     config: ModelConfig
@@ -59,11 +55,9 @@ def convert(
     """Write a published checkpoint as a weights file of ours, without memories.
 
     Args:
-        network: the name that it is registered under here.
         files: one for each part of the original, in any order; one in all for most networks.
         parts: part -> file, for files whose part shall not be found out from their names.
         options: of the network, where the shapes do not tell them.
-        overwrite: replace `output` if it is there.
 
     Returns:
         what was written; `network` gives the same tensors back, bit for bit where they were float32.

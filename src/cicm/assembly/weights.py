@@ -62,9 +62,7 @@ def save_weights(
     """Write a model as one safetensors file, atomically.
 
     Args:
-        model: its parameters and memories are written.
         config: what `build` needs to make it again.
-        card: plain data about data, licence, recipe and scores.
 
     Raises:
         InputError: what `check_output` refuses; values that are not finite.

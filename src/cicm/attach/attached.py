@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cicm.attach.foreign import Place, check_known, module_at
-from cicm.attach.recording import Forward, Reader, Tape, detached, key_of
+from cicm.attach.recording import Forward, Reader, Tape, key_of
 from cicm.conventions import InputError, check_hole, describe
 from cicm.memory import ContextMemory, ContextSource, MemoryRead
 from cicm.memory.rules import Reduce, alone
@@ -190,7 +190,7 @@ class Attached(nn.Module):
                 if not memory.seeded:
                     self._gather(path, place, memory, regions)
                     continue
-                memory.commit(memory.pending([detached(r) for r in reads], complete, self._reduce))
+                memory.commit(memory.pending([r.detached() for r in reads], complete, self._reduce))
                 if reseed:
                     changed += memory.reseed_(regions, generator_for(self._seed, self._commits, place))
         self._commits += 1

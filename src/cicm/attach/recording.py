@@ -19,11 +19,6 @@ def key_of(path: str) -> str:
     return path.replace(".", "/")
 
 
-def detached(read: MemoryRead) -> MemoryRead:
-    """The same values outside the graph."""
-    return MemoryRead(*(t.detach() for t in read))
-
-
 class Forward:
     """One recorded call: its hole and, for each site, what its visits read.
 
@@ -42,7 +37,7 @@ class Forward:
 
     def take_out_of_graph(self) -> None:
         """Keeps what a commit needs, and lets the graph go."""
-        self.reads = {path: [detached(visits[-1])] for path, visits in self.reads.items()}
+        self.reads = {path: [visits[-1].detached()] for path, visits in self.reads.items()}
         self.taken = True
 
 

@@ -14,11 +14,7 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 
 def script(shell: str, verbs: Mapping[str, str]) -> str:
-    """The completion script for one shell.
-
-    Args:
-        shell: one of `SHELLS`.
-    """
+    """The completion script for one shell."""
     if shell not in SHELLS:
         raise InputError(f"no completion for the shell {shell!r}; choose one of {', '.join(SHELLS)}.")
     if find_spec("shtab") is None:

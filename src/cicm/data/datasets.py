@@ -50,7 +50,6 @@ class TrainingPhotos(Dataset[Sample]):
         root: a folder, searched by `find_images`, or the files themselves.
         crop: side, or (height, width), of the samples in pixels.
         holes: (height, width, rng) -> (1, height, width); by default a `HoleGenerator` over all bands.
-        seed: 0 or above.
         scale: least and largest factor by which a photo is reduced before cropping, drawn evenly on a log scale. It
             never goes below the factor at which the photo just covers the crop, so 0 means down to the whole photo.
         native: share of the crops that are cut out as they are, without reducing; needs a scale that reaches 1.
@@ -186,7 +185,6 @@ class PairedPhotos(Dataset[PairedSample]):
     """The photos of a fixed list with their holes, to be scored.
 
     Args:
-        pairs: the list, as `cicm.data.pairs` makes and reads it.
         masks: folder that its masks are in; None if all of them are painted from seeds.
         fit: how a larger photo comes to that size: "crop" cuts out its middle and changes no pixel; "reduce" first
             makes it as small as still covers the size. A smaller photo is an error: enlarged ones score too well.

@@ -51,10 +51,6 @@ def resize_hole(hole: Tensor, size: tuple[int, int]) -> Tensor:
     area average cut at one half is off by 1.1 points on average and 2.6 at most, because ties all fall to one side. The
     band is that of the resized hole.
 
-    Args:
-        hole: (1, H, W) of 0 and 1.
-        size: (height, width).
-
     Returns:
         (1, height, width), same dtype; the same tensor if nothing changes.
 

@@ -36,9 +36,7 @@ class TrainingStream:
 
     Args:
         dataset: gives its samples by (epoch, index).
-        batch_size: samples per batch of this rank.
         seed: of the order; the dataset has its own for crops and holes.
-        rank: of this process, below `world`.
         workers: processes that read ahead; 0 reads in this one.
         pin_memory: for a GPU, with workers: put batches into page-locked memory.
 
@@ -141,7 +139,6 @@ class MixedStream:
 
     Args:
         large: gives the batch of each step `every - 1`, `2 * every - 1`, ...; usually larger crops, fewer of them.
-        every: 2 or above.
     """
 
     def __init__(self, small: TrainingStream, large: TrainingStream, every: int) -> None:

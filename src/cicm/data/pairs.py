@@ -38,9 +38,7 @@ def make_pairs(
     fewer masks than there are images; where that mask leaves its band, the next one that does not.
 
     Args:
-        images: folder, searched by `find_images`.
         masks: folder, as `find_masks` reads it; None to paint every hole from a seed of its own.
-        seed: 0 or above.
         sizes: an image is scored at the first of these (side, or (height, width)) that fits into it; None for its own
             size.
         invert: black is missing in the mask files.

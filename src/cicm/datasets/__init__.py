@@ -36,10 +36,6 @@ LAYOUTS: dict[str, Layout] = {
 def layout_named(name: str, kind: str | None = None) -> Layout:
     """The layout of a name.
 
-    Args:
-        name: one of `LAYOUTS`.
-        kind: "photos" or "masks", where only those will do.
-
     Raises:
         InputError: an unknown name, with the nearest known one; a layout of the other kind.
     """

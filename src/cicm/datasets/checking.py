@@ -54,11 +54,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found.
-
-    Args:
-        notes: what a reader has to know and is no fault.
-    """
+    """What a check found."""
 
     layout: str
     title: str

@@ -22,8 +22,6 @@ class Problem:
     """Something that is not as the layout says.
 
     Args:
-        split: where; empty for the whole folder.
-        count: how many files or lines it is about.
         paths: the first of them, at most `MOST_NAMED`, as paths below the root or lines of a list.
         stops: the list of photos can't be relied on, so that nothing is trained or scored on it.
     """
@@ -47,7 +45,6 @@ class SplitFiles:
     Args:
         photos: posix paths below the root, in an order that depends on the data set alone.
         labels: one per photo, None where it has none; None where the split has no label maps at all.
-        notes: what a reader has to know and is no fault.
     """
 
     photos: list[str] = field(default_factory=list)
@@ -59,9 +56,6 @@ class Tree:
     """The folder of a data set.
 
     Links to files inside are followed; a link that leads out, or to a folder, is a problem. Hidden files are left out.
-
-    Args:
-        root: the folder; may itself be a link.
 
     Raises:
         InputError: no such folder.
@@ -148,24 +142,18 @@ class Tree:
         kept = [path for path in dict.fromkeys(listed) if path in known]
         if len(kept) < len(listed):
             outside = [path for path in listed if not _stays_inside(path)]
-            if outside:
-                self.report(
-                    f"{name} names {len(outside):,} paths outside", "Download the list again.", outside, split=split
-                )
             absent = [path for path in dict.fromkeys(listed) if path not in known and _stays_inside(path)]
-            if absent:
-                self.report(
-                    f"{len(absent):,} photos that {name} names are absent",
-                    "Unpack the archive again; for a part of the data set use the layout `folder`.",
-                    absent,
-                    split=split,
-                )
             seen: set[str] = set()
             doubled = [path for path in listed if path in seen or seen.add(path)]  # type: ignore[func-returns-value]
-            if doubled:
-                self.report(
-                    f"{name} names {len(doubled):,} photos twice", "Download the list again.", doubled, split=split
-                )
+            again = "Download the list again."
+            unpack = "Unpack the archive again; for a part of the data set use the layout `folder`."
+            for paths, what, do in (
+                (outside, f"{name} names {len(outside):,} paths outside", again),
+                (absent, f"{len(absent):,} photos that {name} names are absent", unpack),
+                (doubled, f"{name} names {len(doubled):,} photos twice", again),
+            ):
+                if paths:
+                    self.report(what, do, paths, split=split)
         return kept
 
     def surplus(self, there: Iterable[str], listed: Iterable[str], name: str, split: str = "") -> None:
@@ -249,8 +237,5 @@ def _stays_inside(path: str) -> bool:
         [True, False, False, False, False]
     """
     parts = PurePosixPath(path).parts
-    return bool(parts) and "\\" not in path and "\0" not in path and ".." not in parts and not _rooted(parts[0])
-
-
-def _rooted(part: str) -> bool:
-    return part.startswith("/") or ":" in part
+    rooted = bool(parts) and (parts[0].startswith("/") or ":" in parts[0])
+    return bool(parts) and "\\" not in path and "\0" not in path and ".." not in parts and not rooted

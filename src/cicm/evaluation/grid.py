@@ -23,7 +23,6 @@ class GridRow:
 
     Args:
         image, corrupted: (H, W, 3) uint8.
-        filled: method -> (H, W, 3) uint8.
     """
 
     label: str

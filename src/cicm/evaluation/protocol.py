@@ -28,10 +28,8 @@ class Protocol:
     Args:
         groups: names of the size groups that were scored, as `256x256`.
         bands: name of a band -> its shares of missing pixels, in words.
-        rounding: what happens to the values before they are compared.
         metrics: name -> settings: window, range, network, version.
         pairs_sha256: hash of the list of (image, hole, band) that was scored.
-        pixels_sha256: hash of the pixels behind that list, photos and holes.
         name: whose definitions these are, see `cicm.evaluation.presets`.
         source: where those were read; told, but no reason to call two protocols different.
         meanings: name of a metric -> what it is, in words; told, but no reason to call two protocols different.

@@ -31,13 +31,9 @@ class Record:
         band: share of the image that was missing, as `20-40`.
         group: size group, as `256x256`.
         value: mean over images, or the score of the whole set; None when it could not be measured.
-        reason: why there is no value; None when there is one.
         note: what a reader of the value has to know, as that a set of images was small.
         std: standard deviation over images (n - 1 in the denominator); None for scores of a set and for one image.
-        interval: bootstrap interval of the mean; None likewise.
         n: images behind the value.
-        seed: the training seed of a model, where its weights tell it.
-        commit: of this code; None outside git.
         seconds: time of filling, per image, without reading and scoring.
     """
 

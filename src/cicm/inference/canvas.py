@@ -56,6 +56,7 @@ class Filling:
         reduced: the largest factor by which a part was reduced.
         notes: what a reader of the report should know; each is told once.
         copies: what other photos of the same scene offer, and the box (left, top, right, bottom) that it is for.
+        sources: photos of the same scene, (h, w, 3) uint8 each, to search for patches too.
         lenders: the photos that gave pixels, the one with the largest share first.
     """
 
@@ -67,6 +68,7 @@ class Filling:
     reduced: float = 1.0
     notes: list[str] = field(default_factory=list)
     copies: tuple[Box, Copies] | None = None
+    sources: tuple[np.ndarray, ...] = ()
     lenders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -25,6 +25,12 @@ from cicm.photos.resampling import cubic
 LENDERS = 4
 """So many photos of an album are tried for one hole."""
 
+SOURCES = 2
+"""Photos among which patches are searched beside the damaged one."""
+
+SURE = 0.9
+"""Weight from which on a copied pixel counts as known to the search for patches."""
+
 AROUND = 512
 """Known pixels around the holes, at least, in which other photos' places are recognised."""
 
@@ -118,25 +124,29 @@ def borrow(filling: Filling, album: Finder, without: Collection[str]) -> None:
         filling.note(f"not copied from {', '.join(names[k] for k in copies.same)}: it shows what is to be replaced")
     filling.copies = (box, copies)
     filling.lenders = tuple(names[k] for k in copies.used)
+    filling.sources = tuple(photos[k] for k in copies.used[:SOURCES])
 
 
 def lay_over(filling: Filling, part: Part, own: np.ndarray) -> None:
     """Put the copies of `borrow` over what a crop was filled with, where they are sure."""
+    copies = _copies_in(filling, part.box)
+    if copies is not None and (places := own & (copies.weight > 0)).any():
+        filling.canvas.write(part.box, copies.over(filling.canvas.read(part.box)), places)
+
+
+def _copies_in(filling: Filling, box: Box) -> Copies | None:
+    """What `borrow` found for a box; None where it found nothing."""
     if filling.copies is None:
-        return
-    box, copies = filling.copies
-    weight = np.zeros(own.shape, np.float32)
-    colours = np.zeros((*own.shape, 3), np.float32)
-    low, high = np.maximum(box[:2], part.box[:2]), np.minimum(box[2:], part.box[2:])
+        return None
+    for_box, copies = filling.copies
+    low, high = np.maximum(for_box[:2], box[:2]), np.minimum(for_box[2:], box[2:])
     if (high <= low).any():
-        return
-    shared = (*low, *high)
-    here, there = ((shared[0] - b[0], shared[1] - b[1], shared[2] - b[0], shared[3] - b[1]) for b in (part.box, box))
+        return None
+    size = (box[3] - box[1], box[2] - box[0])
+    weight, colours = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
+    here, there = ((low[0] - b[0], low[1] - b[1], high[0] - b[0], high[1] - b[1]) for b in (box, for_box))
     cut(weight, here)[...], cut(colours, here)[...] = cut(copies.weight, there), cut(copies.colours, there)
-    sure = own & (weight > 0)
-    if sure.any():
-        fill = filling.canvas.read(part.box)
-        filling.canvas.write(part.box, Copies(colours, weight).over(fill), sure)
+    return Copies(colours, weight) if weight.any() else None
 
 
 def _around(hole: np.ndarray) -> Box:
@@ -201,11 +211,18 @@ def add_patches(filling: Filling, part: Part, own: np.ndarray, settings: FillSet
         _add_reduced(filling, part.box, own, gone, settings, factor)
         return
     colours = filling.canvas.read(part.box)
-    filling.canvas.write(part.box, _with_patches(colours, gone, settings), own)
+    if copies := _copies_in(filling, part.box):  # what is copied for sure is as good as known
+        sure = gone & (copies.weight > SURE)
+        colours[sure], gone = copies.colours[sure], gone & ~sure
+    if gone.any():
+        filling.canvas.write(part.box, _with_patches(colours, gone, settings, filling.sources), own & gone)
 
 
-def _with_patches(colours: np.ndarray, gone: np.ndarray, settings: FillSettings) -> np.ndarray:
-    patches = fill_by_patches(_eight(colours), gone, seed=settings.seed).astype(np.float32) / 255.0
+def _with_patches(
+    colours: np.ndarray, gone: np.ndarray, settings: FillSettings, sources: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    found = fill_by_patches(_eight(colours), gone, sources=sources, seed=settings.seed)
+    patches = found.astype(np.float32) / 255.0
     return join(colours, patches, gone) if settings.fill == "both" else patches
 
 

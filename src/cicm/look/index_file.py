@@ -50,9 +50,6 @@ def save_index(index: SourceIndex, path: str | Path, *, overwrite: bool = False)
 def read_index(path: str | Path, model: nn.Module | None = None) -> SourceIndex:
     """Read an index that `save_index` wrote; nothing in it is trusted.
 
-    Args:
-        model: the index must have been made with it.
-
     Raises:
         InputError: missing, too large, damaged, not an index, numbers that make no sense, or made with other weights.
     """

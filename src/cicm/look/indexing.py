@@ -53,13 +53,11 @@ def make_index(
     number of photos.
 
     Args:
-        model: in evaluation mode, with memories that are not empty.
         folder: searched by `cicm.photos.find_images`.
         keep: M, regions for each context.
         side: of the windows in pixels; the crop of the training says it best.
         limit: at most so many photos, spread evenly; 0 takes all.
         thumbnails: keep a small picture of each region. Without them the index holds names and places alone.
-        progress: called with (photos done, photos in all).
 
     Raises:
         InputError: a number out of its range, a side that the network does not take, an empty memory, no photo that

@@ -12,17 +12,16 @@ from cicm.look.sources import Source, SourceIndex
 TOP = 8  # contexts that are told of each region; the others are summed up
 
 
-def numbers(look: Look, index: SourceIndex | None = None, top: int = TOP) -> dict[str, Any]:
+def numbers(look: Look, index: SourceIndex | None = None) -> dict[str, Any]:
     """Everything that the page shows, as plain data for JSON.
 
     Args:
-        look: from `cicm.look.look`.
         index: adds, for each context that is among the top of a region, where it is nearest to.
     """
     visits = []
     wanted: dict[str, set[tuple[int, int]]] = {site: set() for site in look.memories}
     for visit in look.visits:
-        contexts, weights = visit.top(top)
+        contexts, weights = visit.top(TOP)
         regions = []
         for region in visible(look, visit):
             row, column = divmod(region, visit.grid[1])

@@ -48,10 +48,6 @@ def page(look: Look, index: SourceIndex | None = None) -> str:
 
     It can be read without the script too: the maps and tables are plain HTML, the script adds what a region read.
 
-    Args:
-        look: from `cicm.look.look`.
-        index: of the same weights; adds training regions to the contexts.
-
     Raises:
         InputError: an index of other weights, or more than a page should hold.
     """

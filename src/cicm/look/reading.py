@@ -65,7 +65,6 @@ class Look:
         work: (height, width) of the seen part for the network, before padding.
         original: (H, W, 3) uint8, the whole photo.
         visits: every visit of every memory that has sets, in order.
-        fingerprint: of the model, to match an index of sources.
     """
 
     name: str
@@ -106,10 +105,6 @@ def look(inpainter: Inpainter, photo: Photo, mask: Any) -> Look:
     """Repair a photo as `Inpainter.fill_photo` does, and keep what was read on the way; changes nothing.
 
     A fill of several calls of the network, or of a reduced picture, has no single map: it is made again in one piece.
-
-    Args:
-        photo: opened by `cicm.photos.open_photo`.
-        mask: white = fill, of the photo's size.
 
     Raises:
         InputError: what `fill_photo` refuses, a model without memories, more regions than can be shown, a fill that
@@ -187,18 +182,9 @@ def _visit(site: str, number: int, read: Any, hole: Tensor, memory: ContextMemor
 
 
 def _facts(memory: ContextMemory) -> dict[str, Any]:
-    config = memory.config
-    return {
-        "kind": config.kind,
-        "sets": config.sets,
-        "contexts": config.contexts,
-        "channels": memory.channels,
-        "similarity": config.similarity,
-        "temperature": config.temperature,
-        "ratio": config.ratio,
-        "blend": config.blend,
-        "seeded": memory.seeded,
-    }
+    told = ("kind", "sets", "contexts", "similarity", "temperature", "ratio", "blend")
+    facts = {name: getattr(memory.config, name) for name in told}
+    return facts | {"channels": memory.channels, "seeded": memory.seeded}
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -89,11 +89,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class SourceIndex:
-    """For each context the regions that would be written to it with the largest weight, at most one of a photo.
-
-    Args:
-        photos: names of the photos that any entry is from.
-    """
+    """For each context the regions that would be written to it with the largest weight, at most one of a photo."""
 
     fingerprint: str
     photos: tuple[str, ...]

@@ -24,9 +24,6 @@ _DIVERGING = ((33, 102, 172), (146, 197, 222), (248, 248, 248), (244, 165, 130),
 def picture(inspection: Inspection, title: str = "") -> Image.Image:
     """Draw an inspection: usage per set and per context, similarity between sets and within them.
 
-    Args:
-        title: begins the heading, as the name of the site.
-
     Returns:
         an RGB picture of 1280x1000 pixels, whatever the memory's size.
     """

@@ -21,15 +21,9 @@ class Inspection:
     """What was found in a memory; numpy arrays, so that nothing keeps the memory alive.
 
     Args:
-        kind: `memory`, or the control that it is.
-        seeded: False while there is nothing in it.
-        similarity: how the similarities below were measured.
-        channels: C.
         usage: (L, K), share of all accumulated mass; sums to 1.
         starved_sets: (L,), see `cicm.memory.seeding.starved`.
         starved_contexts: (L, K), contexts that starve within a set that does not.
-        anchor_norms: (L,).
-        context_norms: (L, K).
         between: (L, L), similarity of anchors.
         within: (L, K, K), similarity of the contexts of one set.
     """

@@ -95,9 +95,6 @@ def pixel_ratio(
     Normalised by the largest cell of the image, since the text does not say by what. It depends on brightness: a
     black object in a hole filled with 0 counts as complete. `cicm.ops.missing_share` is the default instead.
 
-    Args:
-        size: (h, w) of the map.
-
     Returns:
         (N,) in [0, 1].
     """

@@ -65,9 +65,7 @@ def from_regions(
 
     Args:
         regions: (N, C), complete ones of several images.
-        sets, contexts: L and K.
         generator: a CPU generator; the same one gives the same memory.
-        kind: the similarity that the memory will use.
 
     Raises:
         InputError: no region was given, or one is not finite.

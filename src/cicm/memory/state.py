@@ -73,6 +73,10 @@ class MemoryRead(NamedTuple):
     context: Float[Tensor, "N C"]
     ratio: Float[Tensor, " N"]
 
+    def detached(self) -> MemoryRead:
+        """The same values outside the graph."""
+        return MemoryRead(*(tensor.detach() for tensor in self))
+
 
 @dataclass(frozen=True)
 class MemoryConfig:

@@ -21,7 +21,6 @@ def ratio_term(
 
     Args:
         target: site, number of the visit from 0, (h, w) -> (N,), what the ratio of each region should be.
-        reduction: over the regions of a visit.
     """
     errors = []
     for site, visits in reads.items():
@@ -44,9 +43,6 @@ def similarity_terms(
 
     Args:
         memories: site -> memory; one that is not seeded is left out.
-        reads, complete: site -> one of each per micro-batch.
-        reduce: a sum over ranks that autograd knows about.
-        printed: sums of dot products, l = o included.
     """
     states: dict[str, MemoryState] = {}
     inter, intra = [], []

@@ -14,5 +14,5 @@ _FEWEST = 100
 """Below so many images `fid` refuses: of 2048 directions, fewer than a twentieth would have any spread at all."""
 
 
-def running(metric: Metric, *, path: str | Path | None = None, strict: bool = False, fewest: int = _FEWEST) -> Running:
-    return FrechetBetweenSets(metric, partial(inception_pooled, path), NUM_FEATURES, POOLED, path, strict, fewest)
+def running(metric: Metric, *, path: str | Path | None = None, fewest: int = _FEWEST) -> Running:
+    return FrechetBetweenSets(metric, partial(inception_pooled, path), NUM_FEATURES, POOLED, path, fewest)

@@ -78,10 +78,7 @@ def frechet_distance(
     the usual matrix root of the product turns complex as soon as a covariance is singular.
 
     Args:
-        mean_x: (D,) of the first set.
         cov_x: (D, D); symmetric, no negative eigenvalues beyond rounding.
-        mean_y: (D,) of the second set.
-        cov_y: (D, D); as cov_x.
 
     Returns:
         The distance, at least 0; 0 for equal Gaussians, up to rounding.
@@ -107,7 +104,7 @@ class FrechetBetweenSets(Running):
     """Frechet distance between the features of all composites and those of all images.
 
     With fewer images than features the covariances are singular: the figure is then far too high and means something
-    only beside figures at the same number of images. `compute` warns, or refuses if `strict`; `note` says it in a line.
+    only beside figures at the same number of images. `compute` warns; `note` says it in a line.
     Below `fewest` images it always refuses.
     """
 
@@ -118,14 +115,12 @@ class FrechetBetweenSets(Running):
         num_features: int,
         protocol: Mapping[str, Any],
         path: str | Path | None = None,
-        strict: bool = False,
         fewest: int = 2,
     ) -> None:
         super().__init__(metric, protocol, path)
         self._features = features
         self.composites = FrechetStatistics(num_features)
         self.images = FrechetStatistics(num_features)
-        self.strict = strict
         self.fewest = fewest
 
     @property
@@ -147,10 +142,6 @@ class FrechetBetweenSets(Running):
                 f"Score more, or look at {'kid' if self.metric.name == 'fid' else 'sqz-kernel'}."
             )
         if self.num_images < len(self.composites.mean):
-            if self.strict:
-                raise InputError(
-                    f"{self.metric.name}: {self.note}. Score more images, or use create(..., strict=False)."
-                )
             warnings.warn(f"{self.metric.name}: {self.note}", stacklevel=2)
         x, y = self.composites, self.images
         return frechet_distance(x.mean.cpu(), x.covariance().cpu(), y.mean.cpu(), y.covariance().cpu())

@@ -213,11 +213,7 @@ DESIGN = Design(FidInception, optional=(".num_batches_tracked",))
 
 @lru_cache(maxsize=1)
 def _shared(path: str | Path | None = None) -> FidInception:
-    """The network with its published weights, loaded once.
-
-    Args:
-        path: the file, or a folder with it; looked for otherwise.
-    """
+    """The network with its published weights, loaded once."""
     network = load_network(DESIGN, published("fid-inception"), path)
     assert isinstance(network, FidInception)
     return network

@@ -1,4 +1,4 @@
-"""LPIPS v0.1 and v0.0 (Zhang et al. 2018): learned distance of deep features, on AlexNet, VGG-16 or SqueezeNet trunks.
+"""LPIPS v0.1 (Zhang et al. 2018): learned distance of deep features, on AlexNet, VGG-16 or SqueezeNet trunks.
 
 The networks are ours; the weights are the published ones: torchvision's trunks, read from files whose checksums are
 known (`cicm weights`), and the learned heads, which ship with this package. Without the trunk's file there is no LPIPS.
@@ -27,7 +27,7 @@ TRUNKS: dict[str, tuple[Design, str]] = {
 }
 """Name in LPIPS -> how the trunk is built, name of its file."""
 
-VERSIONS = ("0.1", "0.0")
+_VERSION = "0.1"  # v0.0 did not normalise its input
 
 
 class LPIPS(nn.Module):
@@ -36,7 +36,6 @@ class LPIPS(nn.Module):
     Args:
         trunk: hands out L maps.
         heads: L weights (C_l,), none negative.
-        version: "0.1"; "0.0" is the first release, which did not normalise the input (a known mistake, kept).
 
     Raises:
         InputError: heads that do not fit the trunk, or a negative weight.
@@ -45,7 +44,7 @@ class LPIPS(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, trunk: Trunk, heads: list[Tensor], version: str = "0.1") -> None:
+    def __init__(self, trunk: Trunk, heads: list[Tensor]) -> None:
         super().__init__()
         shapes = [tuple(head.shape) for head in heads]
         if shapes != [(channels,) for channels in trunk.channels]:
@@ -53,7 +52,6 @@ class LPIPS(nn.Module):
         if any(bool((head < 0).any()) for head in heads):
             raise InputError("the heads of LPIPS must not be negative; a negative weight makes it no distance.")
         self.trunk = trunk
-        self.version = version
         for index, head in enumerate(heads):
             self.register_buffer(f"head{index}", head.view(1, -1, 1, 1))
         # the ImageNet mean and deviation, moved to inputs in [-1, 1] and rounded, as the original has them
@@ -80,54 +78,50 @@ class LPIPS(nn.Module):
 
     def _maps(self, image: Tensor) -> list[Tensor]:
         x = 2 * image - 1
-        return self.trunk((x - self.shift) / self.scale if self.version == "0.1" else x)
+        return self.trunk((x - self.shift) / self.scale)
 
 
-def load_heads(net: str, version: str = "0.1") -> list[Float[Tensor, "C"]]:
+def load_heads(net: str) -> list[Float[Tensor, "C"]]:
     """The learned heads of one LPIPS: one (C_l,) for each layer.
 
     Raises:
-        InputError: unknown net or version; the package's file is damaged.
+        InputError: unknown net; the package's file is damaged.
 
     Example:
         >>> [len(head) for head in load_heads("alex")]
         [64, 192, 384, 256, 256]
     """
-    _check_names(net, version)
+    _check_name(net)
     tensors = read_tensors(locate(published("lpips-heads")))
-    prefix, ending = f"v{version}.{net}.lin", ".model.1.weight"
+    prefix, ending = f"v{_VERSION}.{net}.lin", ".model.1.weight"
     count = sum(name.startswith(prefix) for name in tensors)
     return [tensors[f"{prefix}{index}{ending}"].flatten() for index in range(count)]
 
 
-def load_lpips(net: str = "vgg", version: str = "0.1", path: str | Path | None = None) -> LPIPS:
+def load_lpips(net: str = "vgg", path: str | Path | None = None) -> LPIPS:
     """LPIPS with its published weights.
 
     Args:
         net: "alex", "vgg" or "squeeze"; name it beside every figure, they are not comparable.
-        version: "0.1" or "0.0".
-        path: the trunk's file, or a folder with it; looked for otherwise.
 
     Raises:
         MissingWeights: the trunk's file is not on this machine.
-        InputError: unknown net or version; a file that is not the published one.
+        InputError: unknown net; a file that is not the published one.
     """
-    _check_names(net, version)
+    _check_name(net)
     design, name = TRUNKS[net]
     trunk = load_network(design, published(name), path)
     assert isinstance(trunk, Trunk)
-    return LPIPS(trunk, load_heads(net, version), version).eval().requires_grad_(False)
+    return LPIPS(trunk, load_heads(net)).eval().requires_grad_(False)
 
 
-def _check_names(net: str, version: str) -> None:
+def _check_name(net: str) -> None:
     if net not in TRUNKS:
         raise InputError(f"unknown LPIPS network {net!r}; known are {', '.join(TRUNKS)}.")
-    if version not in VERSIONS:
-        raise InputError(f"unknown LPIPS version {version!r}; known are {', '.join(VERSIONS)}.")
 
 
-def _load_score(net: str, version: str, path: str | Path | None, scaled: bool) -> Callable[[Batch], Tensor]:
-    network = load_lpips(net, version, path)
+def _load_score(net: str, path: str | Path | None, scaled: bool) -> Callable[[Batch], Tensor]:
+    network = load_lpips(net, path)
 
     def score(batch: Batch) -> Tensor:
         pair = [picture.float() for picture in (batch.composite, batch.image)]
@@ -138,10 +132,10 @@ def _load_score(net: str, version: str, path: str | Path | None, scaled: bool) -
     return score
 
 
-def running(metric: Metric, *, version: str = "0.1", path: str | Path | None = None, scaled: bool = True) -> Running:
+def running(metric: Metric, *, path: str | Path | None = None, scaled: bool = True) -> Running:
     """`scaled`: False feeds [0, 1], as some projects do by mistake."""
     net = metric.name.removeprefix("lpips-")
-    _check_names(net, version)
+    _check_name(net)
     values = "[-1, 1]" if scaled else "[0, 1], which the weights do not expect"
-    protocol = {"network": f"torchvision {TRUNKS[net][1]}", "version": version, "input": values}
-    return PerImage(metric, partial(_load_score, net, version, path, scaled), protocol, path)
+    protocol = {"network": f"torchvision {TRUNKS[net][1]}", "version": _VERSION, "input": values}
+    return PerImage(metric, partial(_load_score, net, path, scaled), protocol, path)

@@ -57,18 +57,11 @@ def to_8bit(image: Tensor) -> Float[Tensor, "B 3 H W"]:
 
 
 def quantised(image: Tensor, rounding: str = "nearest") -> Float[Tensor, "B 3 H W"]:
-    """Clamped to [0, 1] and brought to 8 bits, or not.
+    """Clamped to [0, 1] and brought to 8 bits, or not; as `to_8bit` otherwise.
 
     Args:
-        image: (B, 3, H, W); values may lie outside [0, 1], as a network's do.
         rounding: one of ROUNDINGS. "down" is what `(255 * x).astype(uint8)` does: what a network fills comes out half a
             step darker, while a photo's own 8-bit values stay.
-
-    Returns:
-        (B, 3, H, W) in [0, 1]; half precision becomes float32, which can tell 256 values apart.
-
-    Raises:
-        InputError: another shape, NaN or infinite values, an unknown rounding.
 
     Example:
         >>> [quantised(torch.full((1, 3, 1, 1), 0.999), way).mul(255).max().item() for way in ("nearest", "down")]
@@ -89,9 +82,7 @@ def quantised(image: Tensor, rounding: str = "nearest") -> Float[Tensor, "B 3 H 
 
 def one_channel(picture: Float[Tensor, "B 3 H W"], color: str) -> Float[Tensor, "B c H W"]:
     """The channels that are compared: (B, 3, H, W) for "rgb", otherwise (B, 1, H, W)."""
-    if color not in COLORS:
-        raise InputError(f"unknown color {color!r}; known are {', '.join(COLORS)}.")
-    weights = COLORS[color]
+    weights = _weights(color)
     if weights is None:
         return picture
     return (picture * picture.new_tensor(weights).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
@@ -99,10 +90,14 @@ def one_channel(picture: Float[Tensor, "B 3 H W"], color: str) -> Float[Tensor, 
 
 def channels(color: str) -> str:
     """How a protocol names what is compared."""
+    weights = _weights(color)
+    return "RGB" if weights is None else f"{color}: " + " + ".join(f"{w:.4g} {c}" for w, c in zip(weights, "RGB"))
+
+
+def _weights(color: str) -> tuple[float, float, float] | None:
     if color not in COLORS:
         raise InputError(f"unknown color {color!r}; known are {', '.join(COLORS)}.")
-    weights = COLORS[color]
-    return "RGB" if weights is None else f"{color}: " + " + ".join(f"{w:.4g} {c}" for w, c in zip(weights, "RGB"))
+    return COLORS[color]
 
 
 def check_pair(composite: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,6 @@ class PublishedFile:
         url: where it is published; None for a file that ships with this package.
         sha256: of the whole file; torchvision and pytorch-fid put its first eight digits into the official name.
         num_bytes: exact size; a download that grows larger is cut off.
-        licence: of the code base that publishes the weights.
         losses: training terms that need it, as a recipe names them below `objective`.
     """
 
@@ -255,7 +254,6 @@ def fetch(
     """Download one file, check it, and only then give it its name.
 
     Args:
-        folder: where to; the cache by default.
         overwrite: replace a file of that name which is not the published one.
 
     Returns:

@@ -23,18 +23,14 @@ class Metric:
     """What a metric is.
 
     Args:
-        name: what it is called everywhere.
         better: whether higher or lower values are better; "near 1" if both sides of 1 are worse.
-        per_image: True if every image has a value of its own; False if only a set of images has one.
         unit: printed behind a value; empty for a pure number.
-        bounds: least and greatest value; None where there is none.
         needs: names of the weights it needs, as `cicm weights` lists them.
         file: its file in this folder; by default the name with underscores.
     """
 
     name: str
     better: Literal["higher", "lower", "near 1"]
-    per_image: bool
     explain: str
     unit: str = ""
     digits: int = 4
@@ -56,18 +52,15 @@ class Metric:
 
 _SQUEEZENET = "SqueezeNet v1.1 (keras-squeezenet, ImageNet)"
 _SQZ, _INCEPTION = ("sqz-features",), ("fid-inception",)
-_LPIPS = "v0.1 unless said otherwise"
+_LPIPS = "v0.1"
 
 _ALL = (
-    Metric("psnr", "higher", True, "peak signal-to-noise ratio on RGB, at most 100 dB", "dB", 2, (0, 100)),
-    Metric(
-        "ssim", "higher", True, "structural similarity on RGB, uniform 7x7 window as in scikit-image", bounds=(-1, 1)
-    ),
-    Metric("l1", "lower", True, "mean absolute difference x 100", "%", 3, (0, 100)),
+    Metric("psnr", "higher", "peak signal-to-noise ratio on RGB, at most 100 dB", "dB", 2, (0, 100)),
+    Metric("ssim", "higher", "structural similarity on RGB, uniform 7x7 window as in scikit-image", bounds=(-1, 1)),
+    Metric("l1", "lower", "mean absolute difference x 100", "%", 3, (0, 100)),
     Metric(
         "sqz-distance",
         "lower",
-        True,
         f"distance of deep features, {_SQUEEZENET}; no learned heads, not LPIPS",
         bounds=(0, 2),
         needs=_SQZ,
@@ -75,7 +68,6 @@ _ALL = (
     Metric(
         "sqz-frechet",
         "lower",
-        False,
         f"Frechet distance of pooled features (512), {_SQUEEZENET}; not FID; depends on the number of images",
         digits=2,
         needs=_SQZ,
@@ -83,28 +75,21 @@ _ALL = (
     Metric(
         "sqz-kernel",
         "lower",
-        False,
         f"unbiased kernel distance of pooled features, {_SQUEEZENET}; not KID; fit for few images",
         unit="x 1e-3",
         digits=2,
         bounds=(None, None),
         needs=_SQZ,
     ),
-    Metric("sharpness", "near 1", True, "mean absolute Laplacian in the hole over that of a ring around it"),
-    Metric("lpips-alex", "lower", True, f"LPIPS on AlexNet, {_LPIPS}", needs=("lpips-heads", "alexnet"), file="lpips"),
-    Metric("lpips-vgg", "lower", True, f"LPIPS on VGG-16, {_LPIPS}", needs=("lpips-heads", "vgg16"), file="lpips"),
+    Metric("sharpness", "near 1", "mean absolute Laplacian in the hole over that of a ring around it"),
+    Metric("lpips-alex", "lower", f"LPIPS on AlexNet, {_LPIPS}", needs=("lpips-heads", "alexnet"), file="lpips"),
+    Metric("lpips-vgg", "lower", f"LPIPS on VGG-16, {_LPIPS}", needs=("lpips-heads", "vgg16"), file="lpips"),
     Metric(
-        "lpips-squeeze",
-        "lower",
-        True,
-        f"LPIPS on SqueezeNet, {_LPIPS}",
-        needs=("lpips-heads", "squeezenet1_1"),
-        file="lpips",
+        "lpips-squeeze", "lower", f"LPIPS on SqueezeNet, {_LPIPS}", needs=("lpips-heads", "squeezenet1_1"), file="lpips"
     ),
     Metric(
         "fid",
         "lower",
-        False,
         "Frechet Inception distance, pytorch-fid's network and resize; depends on the number of images",
         digits=2,
         needs=_INCEPTION,
@@ -112,7 +97,6 @@ _ALL = (
     Metric(
         "kid",
         "lower",
-        False,
         "kernel Inception distance, unbiased, network and resize of fid; fit for few images",
         unit="x 1e-3",
         digits=2,
@@ -129,8 +113,8 @@ def create(name: str, *, rounding: str = "nearest", **options: Any) -> Running:
 
     Args:
         rounding: what happens to the values first, one of `cicm.metrics.pixels.ROUNDINGS`.
-        options: of the metric: the named arguments of `running` in its file, such as `color` of psnr, `version` of the
-            LPIPS, `strict` of the Frechet distances; `path`, a file or folder of weights, of all that need one.
+        options: of the metric: the named arguments of `running` in its file, such as `color` of psnr;
+            `path`, a file or folder of weights, of all that need one.
 
     Example:
         >>> import torch

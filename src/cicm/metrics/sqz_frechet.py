@@ -11,5 +11,5 @@ from cicm.metrics.squeeze import NUM_FEATURES, POOLED, squeeze_pooled
 from cicm.metrics.state import Running
 
 
-def running(metric: Metric, *, path: str | Path | None = None, strict: bool = False) -> Running:
-    return FrechetBetweenSets(metric, partial(squeeze_pooled, path), NUM_FEATURES, POOLED, path, strict)
+def running(metric: Metric, *, path: str | Path | None = None) -> Running:
+    return FrechetBetweenSets(metric, partial(squeeze_pooled, path), NUM_FEATURES, POOLED, path)

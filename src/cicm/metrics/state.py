@@ -53,7 +53,6 @@ class Running(ABC):
     """A metric that has seen some images.
 
     Attributes:
-        protocol: the settings that belong beside a figure.
         rounding: what happens to the values first, one of `pixels.ROUNDINGS`; `create` sets it.
     """
 

@@ -56,7 +56,6 @@ class InpaintingNetwork(nn.Module):
 
     Attributes:
         sites: declared places, fine to coarse; each is visited in every forward.
-        size: the sizes that `forward` takes.
         batch_statistics: in training mode it normalises by statistics of the whole batch, so that images of a batch
             influence each other; in evaluation mode they never do.
         options: what a registered network was made with, defaults included; `register` sees to it.

@@ -18,7 +18,6 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         width: channels of the first layer; doubled in each layer, at most 8 times as many.
-        layers: number of stride-2 convolutions.
 
     Example:
         >>> import torch

@@ -46,7 +46,6 @@ def facts(name: str, side: int = 256, **options: Any) -> NetworkFacts:
     """Count a registered network without allocating it.
 
     Args:
-        name: one of `cicm.networks.names()`.
         side: of the square image for the multiply-adds; enlarged to what the network takes.
 
     Example:

@@ -8,7 +8,7 @@ layers, their order and what is never used follow the published code, so that pu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,16 +26,6 @@ TAPS = 9
 STRETCH = 4
 """Each plane of semantic kernels is used for so many consecutive weights: 9 w planes for the 36 w of 4 w channels."""
 BLOCKS = 8
-
-
-class Kernels(NamedTuple):
-    """Args:
-    semantic: (B, 9w, H/4, W/4), to be stretched by `STRETCH`.
-    image: (B, 27, H, W).
-    """
-
-    semantic: Float[Tensor, "B planes h w"]
-    image: Float[Tensor, "B 27 H W"]
 
 
 @register("misf")
@@ -89,13 +79,13 @@ class MISF(InpaintingNetwork):
         features = normed(self.encoder0(given))
         encoded = edit("encoder1", normed(self.encoder1(features)))
         features = edit("encoder2", normed(self.encoder2(encoded)))
-        kernels = self.prediction(given, encoded, edit)
-        features = edit("bottom", filter_pixels(features, kernels.semantic, share=STRETCH))
+        semantic, pixelwise = self.prediction(given, encoded, edit)
+        features = edit("bottom", filter_pixels(features, semantic, share=STRETCH))
         for block in self.middle:
             features = block(features)
         features = normed(self.decoder2(features))
         features = normed(self.decoder1(features))
-        image = filter_pixels(self.decoder0(features), kernels.image)
+        image = filter_pixels(self.decoder0(features), pixelwise)
         return Prediction((torch.tanh(image) + 1) / 2)
 
 
@@ -117,7 +107,7 @@ class _KernelPrediction(nn.Module):
 
     def forward(
         self, given: Float[Tensor, "B 4 H W"], encoded: Float[Tensor, "B C H/2 W/2"], edit: Edit = unchanged
-    ) -> Kernels:
+    ) -> tuple[Float[Tensor, "B planes h w"], Float[Tensor, "B 27 H W"]]:
         full = self.at_full(given)
         half = torch.cat([self.at_half(F.avg_pool2d(full, 2)), encoded], 1)
         quarter = self.at_quarter(F.avg_pool2d(half, 2))
@@ -125,7 +115,7 @@ class _KernelPrediction(nn.Module):
         up = self.up_quarter(torch.cat([quarter, lowest], 1))
         up = self.up_half(torch.cat([half, doubled(up)], 1))
         up = self.up_full(torch.cat([full, doubled(up)], 1))
-        return Kernels(self.semantic(quarter), self.image(up))
+        return self.semantic(quarter), self.image(up)
 
 
 def normed(features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

@@ -41,7 +41,6 @@ class Origin:
     Args:
         source: the repository; "this project" for a network that has no original.
         revision: the commit that the facts were taken from; empty for our own.
-        licence: of the original's code, as its repository states it.
     """
 
     source: str
@@ -193,7 +192,9 @@ def original_code(name: str) -> ModuleType:
     """
     module = sys.modules[maker(name).__module__]
     if not hasattr(module, "from_original"):
-        raise InputError(f"network {name!r} has no original to convert from; those that have: {_listed()}.")
+        raise InputError(
+            f"network {name!r} has no original to convert from; those that have: {', '.join(convertible())}."
+        )
     return module
 
 
@@ -245,7 +246,3 @@ def recognise(state: Mapping[str, Tensor]) -> Guess | None:
         with suppress(InputError):
             return replace(best[1], part=original_code(best[1].network).recognise_part(state))
     return best[1] if best else None
-
-
-def _listed() -> str:
-    return ", ".join(convertible()) or "none"

@@ -57,9 +57,6 @@ def maker(name: str) -> Callable[..., InpaintingNetwork]:
 def create(name: str, **options: Any) -> InpaintingNetwork:
     """Build a registered network.
 
-    Args:
-        name: one of `names()`.
-
     Example:
         >>> create("unet", width=8).sites[-1].stride
         16

@@ -49,7 +49,6 @@ def discriminator_loss(
 
     Args:
         real, fake: logits; `fake` of a detached prediction.
-        mean: as in `generator_loss`.
 
     Example:
         >>> import torch
@@ -67,7 +66,6 @@ def bce_generator_loss(
     Args:
         real: not looked at; the generator cannot change it.
         fake: logits C(prediction), one or several per image.
-        mean: not needed; each logit is judged by itself.
 
     Returns:
         scalar >= 0; log 2 when the discriminator cannot tell.
@@ -87,7 +85,6 @@ def bce_discriminator_loss(
 
     Args:
         real, fake: logits; `fake` of a detached prediction.
-        mean: not needed.
 
     Example:
         >>> import torch

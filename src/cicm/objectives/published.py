@@ -49,7 +49,6 @@ class Section:
     """A published objective: its fields that are numbers are the weights of its terms.
 
     Attributes:
-        title: what the log and the recipe call it.
         classifier: whose features some terms need; empty for none.
         from_features: the names of these terms.
     """

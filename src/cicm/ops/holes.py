@@ -20,7 +20,6 @@ def composite(
         (B, 3, H, W), dtype of `corrupted`.
 
     Example:
-        >>> import torch
         >>> hole = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
         >>> composite(torch.ones(1, 3, 1, 2), torch.zeros(1, 3, 1, 2), hole)[0, 0]
         tensor([[0., 1.]])
@@ -41,7 +40,6 @@ def missing_share(hole: Float[Tensor, "B 1 H W"], size: tuple[int, int]) -> Floa
         (B, 1, h, w) in [0, 1]; 0 means that no pixel of the cell is missing.
 
     Example:
-        >>> import torch
         >>> missing_share(torch.tensor([[[[1.0, 0.0, 0.0, 0.0]]]]), (1, 2))
         tensor([[[[0.5000, 0.0000]]]])
     """

@@ -16,17 +16,9 @@ from PIL.ExifTags import IFD, Base
 _ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))(\d)')
 _XMP_PREVIEW = re.compile(rb"<(xmp|xap):Thumbnails>.*?</\1:Thumbnails>", re.DOTALL)
 _TIFF_TAGS = (
-    Base.DocumentName,
-    Base.ImageDescription,
-    Base.Make,
-    Base.Model,
-    Base.Software,
-    Base.DateTime,
-    Base.Artist,
-    Base.HostComputer,
-    Base.Rating,
-    Base.Copyright,
-)
+    Base.DocumentName, Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist,
+    Base.HostComputer, Base.Rating, Base.Copyright,
+)  # fmt: skip
 _IPTC_RESOURCE = 0x0404  # Photoshop's number for a block of IPTC captions
 _IPTC_TAG, _XMP_TAG = 33723, 700
 

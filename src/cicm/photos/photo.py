@@ -193,7 +193,6 @@ def encode_photo(photo: Photo, format_: str | None = None) -> tuple[bytes, tuple
     """The bytes of the file that `save_photo` would write, and its notes; nothing touches the disk.
 
     Args:
-        photo: from `open_photo` or `decode_photo`, with whatever pixels.
         format_: one of `FORMATS`; the photo's own by default.
 
     Raises:

@@ -17,21 +17,8 @@ Box = tuple[int, int, int, int]  # (left, top, right, bottom) in pixels; right a
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what Pillow's convert("L") uses
 
-_LAYOUTS = {
-    "1": "L",
-    "L": "L",
-    "F": "L",
-    "I;16": "L",
-    "I;16L": "L",
-    "I;16B": "L",
-    "LA": "LA",
-    "P": "P",
-    "PA": "PA",
-    "RGB": "RGB",
-    "RGBA": "RGBA",
-    "CMYK": "CMYK",
-}
-
+_LAYOUTS = dict.fromkeys(("1", "L", "F", "I;16", "I;16L", "I;16B"), "L")
+_LAYOUTS |= {mode: mode for mode in ("LA", "P", "PA", "RGB", "RGBA", "CMYK")}
 CHANNELS = {"L": 1, "P": 1, "LA": 2, "PA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
 

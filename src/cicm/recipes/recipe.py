@@ -23,7 +23,6 @@ class Recipe(RunConfig):
 
     Args:
         name: `<network>[-cicm]-<dataset>[-<change>]`; names the run's folder.
-        about: one line that `cicm recipes` shows.
     """
 
     name: str

@@ -133,10 +133,6 @@ def _figure() -> Any:
 def filled_rows(series: Series, *, photos: int = 3, device: str = "cpu") -> tuple[list[GridRow], list[str]]:
     """What each row's trained network makes of the same photos.
 
-    Args:
-        series: a table whose rows were run; their weights lie in its runs.
-        photos: how many of each data set, evenly spread over its list.
-
     Returns:
         rows of the grid, and a sentence for each row of the table that is not in it.
     """

@@ -32,7 +32,6 @@ class Cell:
         paper_difference: to the row's baseline, in the printed digits.
         spread: standard deviation over seeds; None for one.
         difference: ours minus the baseline's, over the seeds that both have.
-        images: behind ours.
     """
 
     paper: str | None = None
@@ -87,7 +86,6 @@ class Page:
     """A table before it is written.
 
     Args:
-        series: what it is of.
         notes: each said once; a row refers to them by number.
     """
 

@@ -39,7 +39,6 @@ class Row:
     """One line of a table.
 
     Args:
-        label: as printed.
         recipe: a name below the scale's `recipes`, or of a recipe, or the path of one.
         set: keys of the recipe that the row changes.
         baseline: label of the row that it is compared with; `PART: LABEL` for one of another part; empty for none.
@@ -70,9 +69,6 @@ class Part:
     """A block of a table: its rows share a data set, and their numbers one protocol.
 
     Args:
-        title: printed above it.
-        data: name of a data set of the scale.
-        row: the rows.
         axis: for a figure, what `x` is.
     """
 
@@ -92,8 +88,6 @@ class DataSet:
     """Photos to train on and photos to score on, and the holes of the latter.
 
     Args:
-        about: what it is.
-        root: the folder.
         layout: of a published data set (`cicm data list`); empty: `train`, `val` and `test` are folders in `root`.
         train, val, test: splits of the layout, or these folders.
         limit: at most so many photos are scored, evenly spread; 0 scores all.
@@ -129,16 +123,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Scale:
-    """The conditions that rows are made under.
-
-    Args:
-        about: one line.
-        seeds: of training.
-        metrics: that are measured.
-        data: name -> data set.
-        recipes: name in a row -> what it stands for.
-        set: keys changed in every recipe.
-    """
+    """The conditions that rows are made under."""
 
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
@@ -154,10 +139,8 @@ class Table:
 
     Args:
         title, caption, note: words above and below it.
-        part: its blocks.
         scale: name -> conditions; those of `scales.toml`, with the file's own on top.
         bands: that are shown; every record has all that its list has.
-        name: of the file.
     """
 
     title: str

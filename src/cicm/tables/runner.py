@@ -54,7 +54,6 @@ def run(
     """Make all jobs, each whole or not at all; a failure is told and the others go on.
 
     Args:
-        jobs: of `series.jobs`.
         train: trains, or goes on with a run that is there.
         after: called after each job that was made or failed.
 

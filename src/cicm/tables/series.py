@@ -24,11 +24,7 @@ _RUNS = Path("runs", "tables")
 
 @dataclass(frozen=True)
 class Job:
-    """One row with one seed, resolved.
-
-    Args:
-        recipe: what is trained.
-    """
+    """One row with one seed, resolved."""
 
     part: Part
     row: Row
@@ -72,7 +68,6 @@ class Series:
     a record, which lies where the first of them stands.
 
     Args:
-        table: what is made.
         name: of the series; that of the scale if empty.
         data: data sets in place of the scale's.
         only: names of the data sets whose parts are made; None for all.

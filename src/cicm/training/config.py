@@ -190,22 +190,9 @@ class RunConfig:
 # What a resumed run may change, because no step's numbers depend on it.
 FREE_KEYS = frozenset(
     # the photos themselves are compared by their names, see batches.photo_hash
-    [
-        "data.workers",
-        "data.cache_mb",
-        "data.train",
-        "data.val",
-        "data.layout",
-        "data.train_split",
-        "data.val_split",
-        "training.log_every_steps",
-        "training.save_every_steps",
-        "training.validate_every_steps",
-        "training.val_images",
-        "training.grid_images",
-        "training.tensorboard",
-        "training.stop_at",
-    ]
+    [f"data.{key}" for key in ("workers", "cache_mb", "train", "val", "layout", "train_split", "val_split")]
+    + [f"training.{kind}_every_steps" for kind in ("log", "save", "validate")]
+    + [f"training.{key}" for key in ("val_images", "grid_images", "tensorboard", "stop_at")]
 )
 
 

@@ -15,12 +15,7 @@ class WeightAverage:
     copied rather than averaged. The copy writes only to itself.
 
     Args:
-        model: the model to follow; it is not changed.
         decay: share that is kept per step; early on less, (1 + t) / (10 + t), so that the random start is forgotten.
-
-    Attributes:
-        model: the averaged copy, in eval mode, without gradients.
-        updates: number of calls of `update`.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

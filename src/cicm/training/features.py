@@ -23,9 +23,6 @@ DESIGNS: dict[str, Callable[[], Trunk]] = {"vgg16": vgg16, "vgg19": vgg19}
 class Maps:
     """A frozen classifier as a function from images and names of layers to maps; it keeps no state.
 
-    Args:
-        trunk: of `vgg16()` or `vgg19()`.
-
     Example:
         >>> maps = Maps(vgg16().eval())
         >>> [tuple(m.shape) for m in maps(torch.rand(1, 3, 32, 32), ["relu1_1", "pool2"])]

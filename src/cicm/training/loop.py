@@ -38,7 +38,6 @@ def train(
     """Train, or go on with a run that was interrupted.
 
     Args:
-        recipe: the resolved recipe as TOML, kept with the run.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: processes on this machine; 0 takes what torchrun says, else all GPUs, else one process on the CPU.
 

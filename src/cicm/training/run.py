@@ -34,7 +34,6 @@ class Run:
     """A run in memory.
 
     Args:
-        players: model, discriminator and their optimizers.
         average: of the weights; None when nothing is averaged.
         best: highest mean PSNR at a validation so far, and the step of it.
         reseeded: contexts that were given new content since the last line of the log.

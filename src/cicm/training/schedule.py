@@ -21,7 +21,6 @@ def learning_rate(
     """Linear warm-up, then one of three ways down to `last * highest`.
 
     Args:
-        step: 0 for the first.
         highest: reached at step `warmup_steps`.
         last: share of `highest` at the end.
         schedule: `cosine` (Loshchilov and Hutter, ICLR 2017); `constant`, where it stays at `highest` and `last` plays

@@ -55,7 +55,6 @@ class Stepped(NamedTuple):
     Args:
         numbers: the terms before weighting, `loss` (their weighted total), `gradient` (its norm before clipping) and,
             with one, the `discriminator`'s loss; means over the ranks.
-        parts: what this rank's micro-batches gave to the memories.
     """
 
     numbers: dict[str, float]
@@ -75,7 +74,7 @@ class Part(NamedTuple):
     result: Tensor
 
     def detached(self) -> Part:
-        reads = {site: MemoryRead(*(t.detach() for t in read)) for site, read in self.reads.items()}
+        reads = {site: read.detached() for site, read in self.reads.items()}
         return Part(reads, self.complete, self.result.detach())
 
 
@@ -179,7 +178,6 @@ def take_step(
     """One optimizer step on a batch; each memory is committed once.
 
     Args:
-        fabric: the engine: precision, gradients, synchronisation.
         clip: largest norm of the gradient; 0 clips nothing.
         features: for the terms that need a classifier's maps: its name -> the function that makes them.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cicm.assembly import MemoryInpainter
 from cicm.files import atomic
@@ -59,7 +60,7 @@ def grid(fabric: Any, model: MemoryInpainter, photos: ValidationSet, count: int)
         image, hole = next(photos.batches(band, count))
         composite, prediction = repaired(fabric, model, image, hole)
         for pictures in zip(image, image * (1 - hole), prediction, composite, strict=True):
-            rows.append(torch.cat([_framed(picture) for picture in pictures], -1))
+            rows.append(torch.cat([F.pad(picture, (0, GAP, 0, GAP), value=1.0) for picture in pictures], -1))
     return (torch.cat(rows, -2).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
@@ -70,7 +71,3 @@ def save_grid(picture: Tensor, path: Path) -> None:
     image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
     with atomic(path) as temporary:
         image.save(temporary, format="PNG")
-
-
-def _framed(picture: Tensor) -> Tensor:
-    return torch.nn.functional.pad(picture, (0, GAP, 0, GAP), value=1.0)
