@@ -2,12 +2,13 @@
 
     python -m experiments.fills fill --images scenes/test --masks masks [--limit 24] [--methods telea,fsr]
     python -m experiments.fills score --images scenes/test --masks masks [--limit 24]
-    python -m experiments.fills table              (the README's table, from results/fills)
+    python -m experiments.fills table              (the README's table again, from results/fills)
 
 Photos of the 256x256 group of experiments/pairs/scenes-test.csv in an order mixed by their names; each has one hole of
 each band from mask files, and one compact hole as of an object, painted by a rule with the photo's name as its seed.
 `fill` keeps each filled photo in runs/fills, so that a run that was stopped goes on, several can share the work, and a
-larger limit adds to it; delete a method's folder to fill anew. `score` writes results/fills and the page's tables.
+larger limit adds to it; delete a method's folder to fill anew. `score` writes results/fills, and the tables of
+results/fills.md and of the README.
 
 Seconds are processor seconds of filling on one thread: on a busy machine they stay what a free core would take.
 """
@@ -15,7 +16,6 @@ Seconds are processor seconds of filling on one thread: on a busy machine they s
 from __future__ import annotations
 
 import argparse
-import re
 import time
 import zlib
 from collections.abc import Sequence
@@ -70,14 +70,14 @@ class Stored(FolderResults):
         super().__init__(folder_of(name, kind))
         self.name = name
         with Image.open(next(self.folder.rglob("*.png"))) as picture:
-            self.detail = picture.text["detail"]
+            self.detail = str(picture.info["detail"])
 
     def seconds(self, pairs: Sequence[Pair]) -> float:
         """Mean over pairs."""
         spent = []
         for pair in pairs:
             with Image.open(self.files[pair]) as picture:
-                spent.append(float(picture.text["seconds"]))
+                spent.append(float(picture.info["seconds"]))
         return float(np.mean(spent))
 
 
@@ -125,22 +125,23 @@ def fill(plans: dict[str, Plan], names: Sequence[str]) -> None:
 
 
 def score(plans: dict[str, Plan]) -> None:
-    """Write the records, and into the page what `page_table` gives."""
+    """Write the records, and the tables of the page and of the README."""
     for kind, plan in plans.items():
         methods = {name: Stored(name, kind) for name in METHODS}
         found, _ = evaluate(list(methods.values()), plan, METRICS)
         cells = {cell.band: cell.pairs for cell in plan.cells}
         records = [replace(r, seconds=methods[r.method].seconds(cells[r.band])) for r in found.records]
         replace(found, records=tuple(records)).save(RESULTS / f"{kind}.json", overwrite=True)
-    text = PAGE.read_text("utf-8")
     for (kind, band), words in HOLES.items():
-        table = page_table(kind, band).markdown()
-        place = rf"<!-- fills {words} -->\n.*?<!-- /fills -->"
-        text, times = re.subn(
-            place, f"<!-- fills {words} -->\n{table}\n<!-- /fills -->".replace("\\", r"\\"), text, flags=re.DOTALL
-        )
-        assert times == 1, f"{PAGE} has {times} places for {words}"
-    write_atomic(PAGE, text, overwrite=True)
+        _put(PAGE, f"fills {words}", page_table(kind, band))
+    _put(ROOT / "README.md", "fills: python -m experiments.fills table", readme_table())
+
+
+def _put(page: Path, name: str, table: Grid) -> None:
+    """Replace what stands on a page between the mark of that name and the next end of a table."""
+    before, mark, rest = page.read_text("utf-8").partition(f"<!-- {name} -->\n")
+    end = rest.index("<!-- /fills -->")
+    write_atomic(page, f"{before}{mark}{table.markdown()}\n{rest[end:]}", overwrite=True)
 
 
 def page_table(kind: str, band: str) -> Grid:

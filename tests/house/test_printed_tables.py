@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from experiments.fills import HOLES, page_table, readme_table
 
 from cicm.cli.main import main
 from cicm.networks import names
-from experiments.fills import HOLES, page_table, readme_table
 
 MARKED = re.compile(
     r"<!-- (?P<name>\w+): (?P<command>(?:cicm|python) [^>]*?) -->\n(?P<table>.*?)<!-- /(?P<end>\w+) -->", re.DOTALL
@@ -32,8 +32,8 @@ def test_the_table_of_networks_is_what_the_command_prints(root: Path, capsys: py
 
 
 def test_the_tables_of_ways_to_fill_are_those_of_the_records(root: Path) -> None:
-    (found,) = [(command, table) for name, command, table in tables((root / "README.md").read_text()) if name == "fills"]
-    assert found == ("python -m experiments.fills table", readme_table().markdown() + "\n")
+    marked = {name: (command, table) for name, command, table in tables((root / "README.md").read_text("utf-8"))}
+    assert marked["fills"] == ("python -m experiments.fills table", readme_table().markdown() + "\n")
     page = (root / "results" / "fills.md").read_text("utf-8")
     for (kind, band), words in HOLES.items():
         assert f"<!-- fills {words} -->\n{page_table(kind, band).markdown()}\n<!-- /fills -->" in page
