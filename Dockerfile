@@ -6,7 +6,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY src ./src
 # The CPU build of torch: the plain one brings several GB of CUDA packages.
 RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt "torch==2.13.0+cpu" \
-    && pip install --no-cache-dir -c constraints.txt ".[serve]" \
+    && pip install --no-cache-dir -c constraints.txt ".[serve,album,heic]" \
     && useradd --create-home cicm
 
 USER cicm

@@ -465,9 +465,10 @@ def test_the_verb_says_what_it_did(states: dict, tmp_path: Path, capsys: pytest.
     same(torch.load(tmp_path / "b.pth", weights_only=True)["generator"], states["rfr"])
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
+def test_what_is_typed_wrong_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for words, told in (
         (["rfr"], "convert takes a file"),
         (["rfr", "a.pth"], "needs the file to write: add -o rfr.safetensors"),
         (["rfr", "-o", "x.safetensors"], "convert takes a file"),
@@ -479,16 +480,12 @@ def test_the_verb_says_what_it_did(states: dict, tmp_path: Path, capsys: pytest.
         (["rfx", "a", "-o", "x.safetensors"], "unknown network 'rfx'"),
         (["unet", "a", "-o", "x.safetensors"], "'unet' has no original"),
         (["rfr", "a.pth", "-o", "x.safetensors"], "the checkpoint a.pth does not exist. Check the path."),
-    ],
-)
-def test_what_is_typed_wrong_is_one_line(
-    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    error = refused(["convert", *words], capsys)
-    assert told in error
-    assert error.count("\n") == 1
-    assert left(tmp_path) == []
+    ):
+        monkeypatch.chdir(tmp_path)
+        error = refused(["convert", *words], capsys)
+        assert told in error, words
+        assert error.count("\n") == 1, words
+        assert left(tmp_path) == [], words
 
 
 def test_the_network_alone_is_what_was_converted(states: dict, tmp_path: Path) -> None:

@@ -89,12 +89,12 @@ def test_the_window_bounds_the_work(monkeypatch):
     assert (right - left) * (bottom - top) <= 800 * 800 + patches.MOST_PIXELS
 
 
-@pytest.mark.parametrize("size", [(1, 2), (2, 3), (5, 5), (6, 40), (9, 9)])
-def test_tiny_pictures(size):
-    picture, hole = textured(*size), np.zeros(size, bool)
-    hole[size[0] // 2, size[1] // 2] = True
-    filled = fill_by_patches(picture, hole)
-    assert (filled[~hole] == picture[~hole]).all()
+def test_tiny_pictures():
+    for size in ((1, 2), (2, 3), (5, 5), (6, 40), (9, 9)):
+        picture, hole = textured(*size), np.zeros(size, bool)
+        hole[size[0] // 2, size[1] // 2] = True
+        filled = fill_by_patches(picture, hole)
+        assert (filled[~hole] == picture[~hole]).all(), size
 
 
 def test_hardly_anything_known():

@@ -15,6 +15,7 @@ from test_export_runtime import exported, picture
 
 from cicm.cli.main import main
 from cicm.export.onnx_runtime import OnnxInpainter
+from cicm.inference.settings import FillSettings
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -67,15 +68,10 @@ def test_coming_from_lama(root: Path, place: Path) -> None:
     _, hole = picture(40, 56)
     for name in ("one", "sub/two"):
         photo = place / "pairs" / f"{name}.png"
-        for number in range(2):
-            differs = changed(photo, place / "output" / f"{name}_mask00{number}.png")
-            part = hole & ((np.arange(56) < 20) == (number == 0))
-            assert not differs[~part].any()
-            assert differs[part].mean() > 0.5
-            assert changed(photo, place / "grown" / f"{name}_mask00{number}.png").sum() > differs.sum()
-        united = changed(photo, place / "united" / f"{name}.png")
-        assert not united[~hole].any()
-        assert united[hole].mean() > 0.5
+        differs = changed(photo, place / "output" / f"{name}.png")
+        assert not differs[~hole].any()
+        assert differs[hole].mean() > 0.5
+        assert changed(photo, place / "grown" / f"{name}.png").sum() > differs.sum()
 
 
 def test_coming_from_simple_lama(root: Path, place: Path) -> None:
@@ -97,6 +93,7 @@ def test_export_in_python(root: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert np.array_equal(results[0], OnnxInpainter.from_file("cicm.onnx")(image, mask))
     assert results[1].shape == image.shape
     assert np.array_equal(results[1][~mask], image[~mask])
+    network = OnnxInpainter.from_file("cicm.onnx", settings=FillSettings(fill="network"))(image, mask)
     inner = mask.copy()
     inner[:2] = inner[-4:] = inner[:, :2] = inner[:, -4:] = False  # at the border the two pad differently
-    assert np.abs(results[0].astype(int) - results[1])[inner].max() <= 1
+    assert np.abs(network.astype(int) - results[1])[inner].max() <= 1

@@ -219,9 +219,8 @@ def test_an_index_then_a_page_then_the_numbers(
     assert run(capsys, *asked, "-o", shown, "--overwrite")[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
+def test_what_is_wrong_is_one_line_and_exit_code_2(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for words, expected in (
         ([], "name either a PHOTO"),
         (["{photo}", "--make-index", "{photos}", "-o", "x.safetensors"], "name either a PHOTO"),
         (["{photo}"], "needs --mask"),
@@ -239,16 +238,12 @@ def test_an_index_then_a_page_then_the_numbers(
         (["--make-index", "{folder}/none", "--weights", "{weights}", "-o", "{folder}/i.safetensors"], "does not exist"),
         (["{photo}", "--mask", "{mask}", "--index", "{photo}", "--weights", "{weights}", "--json"], "is not a whole"),
         (["{photo}", "--mask", "{mask}", "--index", "{folder}/i", "--json"], "does not exist"),
-    ],
-)
-def test_what_is_wrong_is_one_line_and_exit_code_2(
-    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture, words: list[str], expected: str
-) -> None:
-    code, out, err = run(capsys, *(w.format(**vars(place), folder=tmp_path) for w in words))
-    assert (code, out) == (2, "")
-    assert expected in err
-    assert err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    ):
+        code, out, err = run(capsys, *(w.format(**vars(place), folder=tmp_path) for w in words))
+        assert (code, out) == (2, ""), words
+        assert expected in err, words
+        assert err.count("\n") == 1, words
+        assert list(tmp_path.iterdir()) == [], words
 
 
 def test_a_model_without_memory_has_nothing_to_show(

@@ -243,18 +243,15 @@ def test_an_index_of_other_weights_is_refused(place: Place, file: Path) -> None:
         read_index(file, other)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_numbers_out_of_their_range_are_refused(place: Place) -> None:
+    for options, message in (
         ({"keep": 0}, "keep must lie in 1..16"),
         ({"keep": 17}, "keep must lie in 1..16"),
         ({"limit": -1}, "limit"),
         ({"side": 40}, "multiples of 16"),
-    ],
-)
-def test_numbers_out_of_their_range_are_refused(place: Place, options: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make_index(place.model, place.photos, **options)
+    ):
+        with pytest.raises(InputError, match=message):
+            make_index(place.model, place.photos, **options)
 
 
 def test_an_empty_memory_has_no_sources(place: Place) -> None:
@@ -290,9 +287,8 @@ def test_an_untouched_copy_is_read(file: Path, tmp_path: Path) -> None:
     read_index(tampered(file, tmp_path / "copy.safetensors"))
 
 
-@pytest.mark.parametrize(
-    ("tensors", "about"),
-    [
+def test_numbers_that_make_no_sense_are_refused(file: Path, tmp_path: Path) -> None:
+    for tensors, about in (
         ({"photo": put(99)}, {}),
         ({"photo": put(-2)}, {}),
         ({"photo": lambda a: a.astype(np.int64)}, {}),
@@ -314,11 +310,9 @@ def test_an_untouched_copy_is_read(file: Path, tmp_path: Path) -> None:
         ({}, {"sites": ["bottom", "top"]}),
         ({}, {"sites": []}),
         ({}, {"sites": 5}),
-    ],
-)
-def test_numbers_that_make_no_sense_are_refused(file: Path, tmp_path: Path, tensors: dict, about: dict) -> None:
-    with pytest.raises(InputError, match=r"damaged, or of another version"):
-        read_index(tampered(file, tmp_path / "bad.safetensors", tensors, about))
+    ):
+        with pytest.raises(InputError, match=r"damaged, or of another version"):
+            read_index(tampered(file, tmp_path / "bad.safetensors", tensors, about))
 
 
 def test_a_thumbnail_that_claims_a_huge_picture_is_refused(file: Path, tmp_path: Path) -> None:

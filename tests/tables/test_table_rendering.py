@@ -310,18 +310,15 @@ def test_without_matplotlib_the_error_says_what_to_install(drawn: Series, house:
     assert not (house / "a.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_figures_that_cannot_be_drawn_say_why(house: Path, capsys) -> None:
+    for words, message in (
         ([], "name the figure"),
         (["3", "-o", "a.jpg"], "must end in .png or .svg or .pdf"),
         (["3", "-o", "no/a.png"], "the folder no of the picture does not exist"),
         (["3", "-o", "a.png"], "first: cicm table run figure3"),
         (["4", "-o", "a.png"], "has trained weights"),
-    ],
-)
-def test_figures_that_cannot_be_drawn_say_why(words: list[str], message: str, house: Path, capsys) -> None:
-    assert main(["figure", *words]) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
+    ):
+        assert main(["figure", *words]) == 2, words
+        err = capsys.readouterr().err
+        assert message in err, words
+        assert err.count("\n") == 1, words

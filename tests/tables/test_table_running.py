@@ -332,9 +332,8 @@ def test_a_dry_run_names_the_rows_that_would_fail(toy: Table, train: Trainer, ho
         assert message in out, change
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_what_is_typed_wrong_is_one_line(house: Path, capsys) -> None:
+    for words, message in (
         (["run"], "run takes a table"),
         (["list", "3"], "list takes no table"),
         (["render", "table9"], "unknown table 'table9'"),
@@ -343,14 +342,12 @@ def test_a_dry_run_names_the_rows_that_would_fail(toy: Table, train: Trainer, ho
         (["run", "3", "--rows", "UNat", "--dry-run"], "did you mean 'UNet'"),
         (["run", "3", "--threads", "-1"], "--threads must be"),
         (["render", "3", "-o", "x.doc"], "must end in .md or .tex or .csv or .html"),
-    ],
-)
-def test_what_is_typed_wrong_is_one_line(words: list[str], message: str, house: Path, capsys) -> None:
-    assert main(["table", *words]) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
-    assert not (house / "results").exists()
+    ):
+        assert main(["table", *words]) == 2, words
+        err = capsys.readouterr().err
+        assert message in err, words
+        assert err.count("\n") == 1, words
+        assert not (house / "results").exists(), words
 
 
 @pytest.mark.slow

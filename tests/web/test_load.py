@@ -212,6 +212,24 @@ def test_fifty_at_once_and_nobody_is_lost(serve: Serve) -> None:
     assert grown * (1 if sys.platform == "darwin" else 1024) < 32 * 2**20
 
 
+@pytest.mark.slow
+def test_albums_are_freed(serve: Serve) -> None:
+    """Memory after some requests with albums is what it was after the first."""
+    server = serve()
+    album = [(f"{seed}.jpg", photo(2000, 1500, "JPEG", seed=seed)) for seed in range(1, 7)]
+
+    def ask() -> None:
+        answer = server.inpaint(photo(320, 240), mask(320, 240, (100, 100, 140, 130)), album=album)
+        assert answer.status_code == 200, answer.text
+
+    ask()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        ask()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    assert grown * (1 if sys.platform == "darwin" else 1024) < 40 * 2**20  # less than the album once more
+
+
 def test_a_short_line_and_clients_that_come_again(serve: Serve) -> None:
     server = serve(queue=2)
     refused = []

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cicm.conventions import InputError, Notice, give_notice
 from cicm.files import reason_of
+from cicm.photos.pixels import check_range, pixels_of_image
 
 _THRESHOLD = 128  # grey value (of 255) from which a pixel of a mask file is white
 
@@ -64,8 +65,6 @@ def _values_of_file(path: Path) -> np.ndarray:
 
 
 def _values_of_image(image: Image.Image) -> np.ndarray:
-    from cicm.photos.pixels import pixels_of_image
-
     return pixels_of_image(image).expanded(to_rgb=True).eight_bit().values
 
 
@@ -90,13 +89,7 @@ def _white(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Which pixels are white, and which are opaque, as (H, W) bools."""
     kind = values.dtype.kind
     if kind == "f":
-        if not np.isfinite(values).all():
-            raise InputError(f"{name} must hold finite numbers; got NaN or infinity. Mend these pixels first.")
-        if values.min() < 0 or values.max() > 1:
-            raise InputError(
-                f"{name} in floating point must lie in [0, 1]; got [{values.min():.4g}, {values.max():.4g}]. "
-                "Divide by 255, or convert it to uint8."
-            )
+        check_range(values, name)
         # floor(256 v), 1 apart: 128 stands for one half and more.
         values = np.minimum(values * 256.0, 255.0).astype(np.uint8)
     elif kind == "b":

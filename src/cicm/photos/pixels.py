@@ -242,7 +242,7 @@ def pixels_of_image(image: Image.Image) -> Pixels:
         )
     values = np.array(image)
     if image.mode == "F":
-        _check_range(values, "float pixels")
+        check_range(values, "float pixels")
     if image.mode.startswith("I;16"):
         values = values.astype(np.uint16)
     transparent = image.info.get("transparency")
@@ -288,11 +288,11 @@ def pixels_of_array(values: np.ndarray) -> Pixels:
             f"image must be uint8, uint16 or floating in [0, 1]; got {values.dtype}. Convert it with .astype."
         )
     if values.dtype.kind == "f":
-        _check_range(values, "image")
+        check_range(values, "image")
     return Pixels(np.array(values), layouts[channels])
 
 
-def _check_range(values: np.ndarray, name: str) -> None:
+def check_range(values: np.ndarray, name: str) -> None:
     """Refuse what is not finite or leaves [0, 1]."""
     if not np.isfinite(values).all():
         raise InputError(f"{name} must be finite numbers in [0, 1]; got NaN or infinity. Mend these pixels first.")
