@@ -126,6 +126,7 @@ def fill(plans: dict[str, Plan], names: Sequence[str]) -> None:
 
 def score(plans: dict[str, Plan]) -> None:
     """Write the records, and the tables of the page and of the README."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for kind, plan in plans.items():
         methods = {name: Stored(name, kind) for name in METHODS}
         found, _ = evaluate(list(methods.values()), plan, METRICS)

@@ -1,4 +1,4 @@
-"""Train the network that joins a network's fill with fills of real pixels (`cicm.exemplar.joiner`).
+"""Train the network that joins a network's fill with fills of real pixels (`experiments.joiner_inference`).
 
     python -m experiments.joiner fills --photos PHOTOS --out runs/joiner-fills            (once; resumable)
     python -m experiments.joiner train --fills runs/joiner-fills --out runs/joiner        (resumable)
@@ -23,10 +23,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cicm.exemplar.joiner import BLOCKS, CORRECTION, DEPTH, MULTIPLE, SIGMAS, SLOPE, STRIDES
 from cicm.files import atomic
 from cicm.metrics.squeeze import SqueezeFeatures, load_squeeze_features
 from cicm.metrics.sqz_distance import map_distance
+from experiments.joiner_inference import BLOCKS, CORRECTION, DEPTH, MULTIPLE, SIGMAS, SLOPE, STRIDES
 
 SIDE = 256
 
@@ -37,7 +37,7 @@ WEIGHTS = {"error": 1.0, "distance": 4.0, "texture": 0.0, "dull": 1.5}
 
 
 class Joiner(nn.Module):
-    """The joiner in torch, to train it; `cicm.exemplar.joiner.Joiner` computes the same in NumPy.
+    """The joiner in torch, to train it; `experiments.joiner_inference.Joiner` computes the same in NumPy.
 
     Args:
         widths: channels at 1/2, 1/4 and 1/8 of the size.
@@ -82,7 +82,7 @@ class Joiner(nn.Module):
 
 
 def blur(picture: Tensor, sigma: float) -> Tensor:
-    """As `cicm.exemplar.joiner.blur`, (B, C, H, W)."""
+    """As `experiments.joiner_inference.blur`, (B, C, H, W)."""
     offsets = torch.arange(-int(3 * sigma + 0.5), int(3 * sigma + 0.5) + 1, dtype=picture.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel, reach, channels = kernel / kernel.sum(), len(offsets) // 2, picture.shape[1]

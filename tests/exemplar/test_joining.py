@@ -55,7 +55,7 @@ def test_tone_and_detail_of_patches_that_agree_and_that_contradict():
     noise = np.random.default_rng(0).normal(0, 0.03, (64, 200, 1)).astype(np.float32)
     network = np.full((64, 200, 3), 0.4, np.float32)
     wide = np.pad(disc(), ((0, 0), (0, 136)))
-    for hole, tones, details in ((strip(), (0.0, 0.6), (0.4, 0.75)), (wide, (0.5, 1.0), (0.8, 1.0))):
+    for hole, tones, details in ((strip(), (0.0, 0.6), (0.4, 0.75)), (wide, (0.75, 1.0), (0.9, 1.0))):
         deep = depth(hole) > 10
         for tone, share, detail in zip((0.9, 0.45), tones, details, strict=True):
             patches = np.where(hole[..., None], tone + noise, network).astype(np.float32)
@@ -72,6 +72,16 @@ def test_each_hole_by_its_own_shape():
     compact = _compactness(hole, depth(hole))
     assert (compact[:64, :64][disc()] == 1).all()
     assert not compact[100:].any()
+
+
+def test_a_wide_bar_is_as_compact_as_a_disc_and_a_thin_one_is_not():
+    from cicm.exemplar.joining import _compactness
+
+    hole = np.zeros((300, 300), bool)
+    hole[20:80, 20:280], hole[150:170, 20:280] = True, True
+    compact = _compactness(hole, depth(hole))
+    assert compact[50, 60:240].min() > 0.9
+    assert not compact[150:170].any()
 
 
 def test_shapes_are_checked():

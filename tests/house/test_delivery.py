@@ -87,9 +87,10 @@ def test_the_container_copies_what_exists_and_starts_what_parses(root: Path) -> 
             for name in line.split()[1:-1]:
                 assert (root / name).exists(), name
                 assert f"!{name.removeprefix('./')}" in allowed, f".dockerignore hides {name}"
-    extra = re.search(r'"\.\[(\w+)\]"', "\n".join(lines))
-    assert extra
-    assert f"\n{extra[1]} = [" in (root / "pyproject.toml").read_text()
+    extras = re.search(r'"\.\[([\w,]+)\]"', "\n".join(lines))
+    assert extras
+    for extra in extras[1].split(","):
+        assert f"\n{extra} = [" in (root / "pyproject.toml").read_text()
     torch = re.search(r'"torch==([\d.]+)\+cpu"', "\n".join(lines))
     assert torch
     assert f"torch=={torch[1]}\n" in (root / "constraints.txt").read_text()

@@ -179,6 +179,19 @@ def test_very_large_holes_are_searched_reduced(monkeypatch: pytest.MonkeyPatch, 
     assert 60 < filled[HOLE].mean() < 160
 
 
+@needs_patches
+def test_what_the_network_saw_much_reduced_is_filled_by_patches_alone() -> None:
+    """Of a wide hole the network knows a blur, which would show as a ghost; a thin one beside it stays joined."""
+    image, hole = bricks(150, 200), box(150, 200, 20, 20, 90, 90)
+    hole[40:44, 150:180] = True
+    answers = {
+        fill: Grey(FillSettings(fill=fill, strategy="tile", widest=16))(image, hole) for fill in ("both", "exemplar")
+    }
+    wide = hole & (np.arange(200) < 100)
+    assert np.array_equal(answers["both"][wide], answers["exemplar"][wide])
+    assert not np.array_equal(answers["both"][hole], answers["exemplar"][hole])
+
+
 def test_without_patches_the_network_fills_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patches, "_library", lambda: None)
     painter = Grey(FillSettings())

@@ -297,3 +297,9 @@ def test_an_album_of_other_photos(folder: Path, weights: Path, capsys: pytest.Ca
     assert np.abs(after[90:150, 140:200].astype(int) - truth[90:150, 140:200]).mean() < 20
     assert main([*words, "-o", str(folder / "b.png"), "--album", str(folder / "empty")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_loading_weights_does_not_wait_for_torchs_compiler() -> None:
+    code = "import sys; from cicm.inference import Inpainter; Inpainter.from_pretrained(device='cpu')"
+    done = subprocess.run([sys.executable, "-c", f"{code}; sys.exit('torch._dynamo' in sys.modules)"], check=False)
+    assert done.returncode == 0, "a second of every start: something on the meta device asked for it"

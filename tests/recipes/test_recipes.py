@@ -89,15 +89,25 @@ def test_a_recipe_extends_the_one_beside_it_and_no_chain(tmp_path: Path):
         load_recipe(str(tmp_path / "high.toml"))
 
 
+UNET = '[model]\nnetwork = "unet"\n'
+
+
 def test_what_is_wrong_is_named(tmp_path: Path):
     for text, told in (
         ("[training\n", "cannot be read as a recipe"),
-        ('[model]\nnetwork = "unet"\n[trainig]\nsteps = 1\n', "did you mean 'training'"),
-        ('[model]\nnetwork = "unet"\n[model.memories.bottom]\nset = 1\n', "did you mean 'model.memories.bottom.sets'"),
-        ('[model]\nnetwork = "unet"\n[model.memories.bottom]\nsets = 0\n', "memory sets must be at least 1"),
-        ('[model]\nnetwork = "unet"\n[objective.weights]\ninter = "big"\n', "objective.weights.inter must be a number"),
-        ('[model]\nnetwork = "unet"\n[objective]\nnorm = "l3"\n', "objective.norm must be one of 'l2', 'l1'"),
-        ('[model]\nnetwork = "unet"\n[training]\nbetas = [0.9]\n', "training.betas must be a list of 2"),
+        (UNET + "[trainig]\nsteps = 1\n", "did you mean 'training'"),
+        (UNET + "[model.memories.bottom]\nset = 1\n", "did you mean 'model.memories.bottom.sets'"),
+        (UNET + "[model.memories.bottom]\nsets = 0\n", "memory sets must be at least 1"),
+        (UNET + '[objective.weights]\ninter = "big"\n', "objective.weights.inter must be a number"),
+        (UNET + '[objective]\nnorm = "l3"\n', "objective.norm must be one of 'l2', 'l1'"),
+        (UNET + "[training]\nbetas = [0.9]\n", "training.betas must be a list of 2"),
+        (UNET + "[objective.rfr]\nstlye = 1.0\n", "did you mean 'objective.rfr.style'"),
+        (UNET + "[objective.misfit]\nl1 = 1.0\n", "did you mean 'objective.misf'"),
+        (UNET + '[objective.misf]\nshare = "pixel"\n', "objective.misf.share must be one of 'image', 'batch'"),
+        (UNET + '[objective]\nadversary = "wgan"\n', "objective.adversary must be one of 'ragan', 'bce'"),
+        (UNET + '[training]\nschedule = "step"\n', "training.schedule must be one of 'cosine', 'constant', 'linear'"),
+        (UNET + "[training]\ndecay_from = 0.5\n", "unless training.schedule is 'linear'"),
+        (UNET + "[training]\ndiscriminator_betas = [0.5, 1.0]\n", "training.discriminator_betas must be two numbers"),
         ("[training]\nsteps = 1\n", "model is missing"),
         ("extends = 3\n", "extends must be the name of one recipe"),
         ('extends = "nothing-like-it"\n', "unknown recipe 'nothing-like-it'"),

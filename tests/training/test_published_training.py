@@ -404,23 +404,6 @@ def test_a_recipe_without_features_says_so_where_it_is_listed() -> None:
         assert all(f"needs {c}" in recipe.about or f"needs the weights {c}" in recipe.about for c in needed), name
 
 
-def test_what_is_wrong_in_a_recipe_is_named(tmp_path: Path) -> None:
-    for text, told in (
-        ("[objective.rfr]\nstlye = 1.0\n", "did you mean 'objective.rfr.style'"),
-        ("[objective.misfit]\nl1 = 1.0\n", "did you mean 'objective.misf'"),
-        ('[objective.misf]\nshare = "pixel"\n', "objective.misf.share must be one of 'image', 'batch'"),
-        ('[objective]\nadversary = "wgan"\n', "objective.adversary must be one of 'ragan', 'bce'"),
-        ('[training]\nschedule = "step"\n', "training.schedule must be one of 'cosine', 'constant', 'linear'"),
-        ("[training]\ndecay_from = 0.5\n", "unless training.schedule is 'linear'"),
-        ("[training]\ndiscriminator_betas = [0.5, 1.0]\n", "training.discriminator_betas must be two numbers"),
-    ):
-        path = tmp_path / "bad.toml"
-        path.write_text('[model]\nnetwork = "unet"\n' + text)
-        with pytest.raises(InputError) as error:
-            load_recipe(str(path))
-        assert told in str(error.value), text
-
-
 def test_an_empty_section_is_the_published_objective(tmp_path: Path) -> None:
     path = tmp_path / "plain.toml"
     path.write_text('[model]\nnetwork = "unet"\n[objective.rfr]\n')

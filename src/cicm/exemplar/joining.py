@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from cicm.exemplar.shapes import components, depth
 
@@ -32,13 +33,16 @@ class _Shares:
 SCATTERED = _Shares(rim=(1.0, 5.0), tone=(0.0, 0.6), detail=(0.4, 0.75))
 """For strokes and ragged holes: what remains of the photo leads the network well, and is a poor source."""
 
-COMPACT = _Shares(rim=(0.0, 4.0), tone=(0.5, 1.0), detail=(0.8, 1.0))
-"""For one solid hole, as of an object: the network's fill is fog in its middle, and shows as a ghost."""
+COMPACT = _Shares(rim=(0.0, 4.0), tone=(0.75, 1.0), detail=(0.9, 1.0))
+"""For solid and wide places, as of an object: the network's fill is fog in their middle, and shows as a ghost."""
 
 ROUND, DEEP = (0.25, 0.45), (6.0, 12.0)
 """A hole is compact from the second of these on: area of the largest disc inside over its own; radius of that disc."""
 
-SPARSE = (0.3, 0.15)
+WIDE = (14.0, 22.0)
+"""A place counts as compact too from the second of these on: radius of the largest disc in the hole that covers it."""
+
+SPARSE = (0.45, 0.3)
 """And only if that much of the picture is missing at most: fully at the second, not at all at the first."""
 
 AGREEMENT = 30 / 255
@@ -94,12 +98,18 @@ def join(network: np.ndarray, patches: np.ndarray, hole: np.ndarray) -> np.ndarr
 
 
 def _compactness(hole: np.ndarray, deep: np.ndarray) -> np.ndarray:
-    """(h, w) float32: 1 in holes that are solid, 0 in thin and ragged ones."""
+    """(h, w) float32: 1 in holes that are solid and in wide places, 0 in thin and ragged ones."""
     compact = np.zeros(hole.shape, np.float32)
     for rows, columns in components(hole):
         radius = float(deep[rows, columns].max())
         disc = np.pi * radius**2 / len(rows)
         compact[rows, columns] = _fading(disc, ROUND) * _fading(radius, DEEP)
+    for radius in np.linspace(*WIDE, 5):
+        core = deep >= radius
+        if not core.any():
+            break
+        covered = hole & (distance_transform_edt(~core) < radius)
+        compact[covered] = np.maximum(compact[covered], _fading(radius, WIDE))
     return compact
 
 

@@ -14,11 +14,12 @@ from cicm.exemplar.album import open_album
 from cicm.exemplar.align import Copies, aligned_copies, check_available
 from cicm.exemplar.joining import join
 from cicm.exemplar.patches import PatchesUnavailable, available, fill_by_patches, unavailable_reason
+from cicm.exemplar.shapes import components
 from cicm.exemplar.smooth import smooth_fill
 from cicm.inference.canvas import Filling
 from cicm.inference.plan import Part
 from cicm.inference.settings import FillSettings
-from cicm.inference.tiles import any_of, cut, reduce, strips
+from cicm.inference.tiles import any_of, cut, depth, reduce, strips
 from cicm.photos.pixels import Box
 from cicm.photos.resampling import cubic
 
@@ -34,8 +35,11 @@ SURE = 0.9
 AROUND = 512
 """Known pixels around the holes, at least, in which other photos' places are recognised."""
 
-LARGEST = 2**22
-"""Pixels of the box around a hole up to which patches are searched at full size: 4 megapixels take some 20 s."""
+LARGEST = 2**21
+"""Pixels of the box around a hole up to which patches are searched at full size: bounds the time."""
+
+REDUCED = (1.25, 2.5)
+"""A hole that the network saw reduced so many times is a blur in its fill: from the second on patches fill it alone."""
 
 
 class Lender(Protocol):
@@ -208,32 +212,53 @@ def add_patches(filling: Filling, part: Part, own: np.ndarray, settings: FillSet
     factor = math.sqrt(int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1) / LARGEST)
     if factor > 1:
         filling.note(f"the hole is very large; its patches were searched at 1/{factor:.2g} of its size")
-        _add_reduced(filling, part.box, own, gone, settings, factor)
+        _add_reduced(filling, part, own, gone, settings, factor)
         return
     colours = filling.canvas.read(part.box)
     if copies := _copies_in(filling, part.box):  # what is copied for sure is as good as known
         sure = gone & (copies.weight > SURE)
         colours[sure], gone = copies.colours[sure], gone & ~sure
     if gone.any():
-        filling.canvas.write(part.box, _with_patches(colours, gone, settings, filling.sources), own & gone)
+        alone = _seen_reduced(gone, settings.widest) if part.plan is None else None
+        colours = _with_patches(colours, gone, settings, filling.sources, alone)
+    # Under sure copies lies the network's fill, or else what is to be replaced, of which nothing may shine through.
+    filling.canvas.write(part.box, colours, own if settings.fill == "exemplar" else own & gone)
+
+
+def _seen_reduced(gone: np.ndarray, widest: float) -> np.ndarray:
+    """(h, w) float32: 1 in holes that the network saw much reduced, 0 where it saw them about as they are."""
+    deep, share = depth(gone), np.zeros(gone.shape, np.float32)
+    for rows, columns in components(gone):
+        factor = 2.0 * float(deep[rows, columns].max()) / widest
+        share[rows, columns] = np.clip((factor - REDUCED[0]) / (REDUCED[1] - REDUCED[0]), 0, 1)
+    return share
 
 
 def _with_patches(
-    colours: np.ndarray, gone: np.ndarray, settings: FillSettings, sources: Sequence[np.ndarray] = ()
+    colours: np.ndarray,
+    gone: np.ndarray,
+    settings: FillSettings,
+    sources: Sequence[np.ndarray] = (),
+    alone: np.ndarray | None = None,
 ) -> np.ndarray:
     found = fill_by_patches(_eight(colours), gone, sources=sources, seed=settings.seed)
     patches = found.astype(np.float32) / 255.0
-    return join(colours, patches, gone) if settings.fill == "both" else patches
+    if settings.fill == "exemplar":
+        return patches
+    joined = join(colours, patches, gone)
+    return joined if alone is None else joined + alone[..., None] * (patches - joined)
 
 
 def _add_reduced(
-    filling: Filling, box: Box, own: np.ndarray, gone: np.ndarray, settings: FillSettings, factor: float
+    filling: Filling, part: Part, own: np.ndarray, gone: np.ndarray, settings: FillSettings, factor: float
 ) -> None:
     """The same at a smaller size; of `both`, what the patches change is enlarged, so the network's detail stays."""
-    canvas, (height, width) = filling.canvas, gone.shape
+    canvas, box, (height, width) = filling.canvas, part.box, gone.shape
     work = (max(1, round(height / factor)), max(1, round(width / factor)))
     small, _ = reduce(canvas.read, np.zeros_like(gone), box, work)
-    found = _with_patches(small, any_of(gone, work), settings)
+    cells = any_of(gone, work)
+    alone = _seen_reduced(cells, settings.widest / factor) if part.plan is None else None
+    found = _with_patches(small, cells, settings, alone=alone)
     change = found - small if settings.fill == "both" else found
     for start, stop in strips(height, width):
         if own[start:stop].any():

@@ -178,5 +178,8 @@ def kept(share: float, contexts: int) -> int:
 def blank(config: MemoryConfig, channels: int) -> MemoryState:
     """The state before anything was learned: zeros, or small random vectors."""
     shape = (config.sets, config.contexts, channels)
-    contexts = torch.randn(shape) / channels**0.5 if config.initial == "random" else torch.zeros(shape)
-    return MemoryState(contexts.mean(1), contexts, torch.ones(shape[:2]))
+    if config.initial == "random":
+        contexts = torch.randn(shape) / channels**0.5
+        return MemoryState(contexts.mean(1), contexts, torch.ones(shape[:2]))
+    # Without a mean: on the meta device torch would import its compiler for it, which takes a second.
+    return MemoryState(torch.zeros(config.sets, channels), torch.zeros(shape), torch.ones(shape[:2]))

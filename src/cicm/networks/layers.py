@@ -41,7 +41,8 @@ def conv_block(
     padding = (kernel - 1) // 2 * dilation if kernel % 2 else (kernel - stride) // 2
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=norm == "none")
     # He et al. 2015, for the rectifier that follows: without normalisation 15 layers need the right scale at the start.
-    nn.init.kaiming_normal_(conv.weight, a=slope, nonlinearity="leaky_relu")
+    if not conv.weight.is_meta:  # there torch would import its compiler first, which takes a second
+        nn.init.kaiming_normal_(conv.weight, a=slope, nonlinearity="leaky_relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, _norm_layer(norm, outputs), nn.LeakyReLU(slope) if slope else nn.ReLU())

@@ -2,21 +2,18 @@
 
 It sees both fills, the hole and the depth within it. For each pixel and each of three bands of frequencies it says how
 much of the real pixels to take, and it adds a smooth correction. So texture is chosen, never painted.
-`experiments/joiner.py` trains it.
+`experiments/joiner.py` trains it. No weights ship yet (see the experiment log); once they do, this moves into
+`cicm.exemplar`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import correlate1d, distance_transform_edt
 
 from cicm.conventions import InputError
-
-WEIGHTS = Path(__file__).parent.parent / "weights" / "joiner.safetensors"
 
 SIGMAS = (1.0, 4.0)
 """Widths in pixels of the two Gaussians that part the fine, the middle and the low band."""
@@ -139,25 +136,6 @@ class Joiner:
                 part = padded[row : row + height : stride, column : column + width : stride]
                 total += np.ascontiguousarray(part).reshape(-1, channels) @ kernel[row, column]
         return total.reshape(tall, wide, -1)
-
-
-@lru_cache(maxsize=1)
-def load_joiner() -> Joiner:
-    """The joiner that ships with this package.
-
-    Raises:
-        InputError: its file is missing or damaged.
-    """
-    from safetensors.numpy import load_file
-
-    try:
-        return Joiner(load_file(WEIGHTS))
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"the joiner's weights {WEIGHTS} can't be read: {error}. Install the package again."
-        ) from error
 
 
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
