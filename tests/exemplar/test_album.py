@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from cicm.assembly import ModelConfig, build
 from cicm.cli.main import main
 from cicm.conventions import InputError
-from cicm.exemplar.album import Album, Entry, load_album, make_album, open_album, save_album
-from cicm.photos.photo import read_image
+from cicm.exemplar.album import Album, Entry, in_sets, load_album, make_album, open_album, save_album
+from cicm.inference import Inpainter, Report
+from cicm.photos.photo import open_photo, read_image
 
 HOLE = np.zeros((120, 160), dtype=bool)
 HOLE[40:80, 50:100] = True
@@ -137,6 +139,14 @@ def test_photos_of_other_sizes_modes_and_orientation_are_seen_as_they_look(tmp_p
     assert min(colour) > max(likeness["grey.png"], likeness["deep.png"]) > likeness["tiny.png"]
     grey = made.find(np.repeat(np.asarray(picture.convert("L"))[..., None], 3, 2), HOLE, count=2)
     assert {hit.entry.path for hit in grey} == {"grey.png", "deep.png"}
+
+
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path) -> None:
+    Image.fromarray(place(5)).resize((3200, 2400), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=90)
+    assert read_image(tmp_path / "large.jpg", least=512).shape == (600, 800, 3)
+    assert read_image(tmp_path / "large.jpg").shape == (2400, 3200, 3)
+    whole = read_image(tmp_path / "large.jpg")
+    assert make_album(tmp_path).find(whole, np.zeros(whole.shape[:2], dtype=bool))[0].likeness > 0.98
 
 
 # Files that are no use ------------------------------------------------------------------------------------------------
@@ -279,24 +289,34 @@ def test_other_files_are_not_taken_for_albums(tmp_path: Path) -> None:
 def many(count: int, channels: int = 512) -> Album:
     """An album without photos: regions around 500 directions, as photos of many kinds of things give."""
     rng = np.random.default_rng(0)
-    kinds = rng.standard_normal((500, channels)).astype(np.float32)
-    regions = kinds[rng.integers(500, size=(count, 9))] + rng.standard_normal((count, 9, channels)).astype(np.float32)
-    regions /= np.linalg.norm(regions, axis=2, keepdims=True)
-    anchors = kinds[: count * 9 // 256] / np.linalg.norm(kinds[: count * 9 // 256], axis=1, keepdims=True)
-    sets = np.concatenate([(part @ anchors.T).argmax(-1) for part in np.array_split(regions, 20)]).astype(np.int32)
+    kinds = rng.standard_normal((500, channels), dtype=np.float32)
+    regions = kinds[rng.integers(500, size=(count, 9))] + rng.standard_normal((count, 9, channels), dtype=np.float32)
+    regions = (regions / np.linalg.norm(regions, axis=2, keepdims=True)).astype(np.float16)
     entries = tuple(Entry(f"{number}.jpg", f"{number:064x}") for number in range(count))
-    return Album(Path("/nowhere"), entries, regions.astype(np.float16), anchors, sets)
+    return Album(Path("/nowhere"), entries, regions, *in_sets(regions))
 
 
-def test_ten_thousand_photos_are_asked_in_a_moment(tmp_path: Path) -> None:
+def test_of_ten_thousand_photos_few_are_compared_and_the_right_one_is_found(tmp_path: Path) -> None:
     album = many(10_000)
     path = save_album(album, tmp_path / "a.safetensors")
     assert path.stat().st_size < 100 * 2**20
     found = load_album(path)
-    found.find(place(0), HOLE)  # loads the network and sorts the sets
+    known = np.linspace(0, 1, 9, dtype=np.float32)
+    for number in (0, 4321, 9999):
+        regions = album.regions[number].astype(np.float32)
+        near = found.candidates(regions, known)
+        assert number in near
+        assert 4 <= len(near) < 2_500
+        assert number not in found.candidates(regions, np.zeros(9))
+    found.find(place(0), HOLE)  # loads the network
     started = time.process_time()
     assert len(found.find(place(1), HOLE)) == 4
     assert time.process_time() - started < 1.0  # measured: 0.1 s; a shared machine is slower
+
+
+def test_small_albums_are_compared_whole(album: Album) -> None:
+    assert len(album.anchors) == 1
+    assert album.candidates(np.eye(9, 512, dtype=np.float32), np.ones(9)).tolist() == list(range(6))
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -325,7 +345,9 @@ def test_an_album_is_brought_up_to_date(folder: Path, tmp_path: Path, monkeypatc
     (photos / "2.png").rename(photos / "moved.png")
     Image.fromarray(place(7)).save(photos / "new.png")
     seen = []
-    monkeypatch.setattr("cicm.exemplar.album.read_image", lambda file: seen.append(file.name) or read_image(file))
+    monkeypatch.setattr(
+        "cicm.exemplar.album.read_image", lambda file, **how: seen.append(file.name) or read_image(file, **how)
+    )
     assert main(["remember", str(photos), "-o", str(target), "--overwrite"]) == 0
     assert seen == ["new.png"]
     monkeypatch.undo()
@@ -351,3 +373,46 @@ def test_memory_says_what_an_album_is(
     assert json.loads(capsys.readouterr().out) == {"folder": str(folder), "photos": 6, "in_place": 6, "sets": 1}
     assert main(["memory", path, "-o", str(tmp_path / "a.png")]) == 2
     assert "no picture of it" in capsys.readouterr().err
+
+
+# In a repair ----------------------------------------------------------------------------------------------------------
+
+
+def repair(album: Path, photo: Path) -> Report:
+    """What a fill of a photo with an album tells."""
+    inpainter = Inpainter(build(ModelConfig("unet", {"width": 4})), device="cpu", album=album)
+    mask = np.zeros((240, 320), dtype=bool)
+    mask[90:150, 120:200] = True
+    inpainter.fill_photo(open_photo(photo), mask)
+    assert inpainter.report is not None
+    return inpainter.report
+
+
+def test_the_damaged_photo_is_not_copied_from_under_its_own_hole(tmp_path: Path) -> None:
+    """Neither itself, by its digest, nor a copy in another quality and size, which shows what is to be replaced."""
+    pytest.importorskip("cv2")
+    picture = Image.fromarray(place(1, 240, 320))
+    picture.save(tmp_path / "photo.png")
+    report = repair(tmp_path, tmp_path / "photo.png")
+    assert (report.lenders, report.notes) == ((), ())
+    picture.resize((480, 360), Image.Resampling.BICUBIC).save(tmp_path / "copy.jpg", quality=70)
+    report = repair(tmp_path, tmp_path / "photo.png")
+    assert report.lenders == ()
+    assert any("not copied from copy.jpg" in note for note in report.notes)
+
+
+def test_another_moment_lends_and_what_moved_since_is_one_note(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    (tmp_path / "photos").mkdir()
+    whole = place(2, 240, 320)
+    Image.fromarray(whole).save(tmp_path / "photos" / "before.png")
+    Image.fromarray(place(3, 240, 320)).save(tmp_path / "photos" / "elsewhere.png")
+    (tmp_path / "photos" / "broken.jpg").write_text("no picture")
+    whole[100:140, 130:190] = (200, 30, 30)
+    Image.fromarray(whole).save(tmp_path / "now.png")
+    assert repair(tmp_path / "photos", tmp_path / "now.png").lenders == ("before.png",)
+    album = save_album(make_album(tmp_path / "photos"), tmp_path / "a.safetensors")
+    (tmp_path / "photos" / "before.png").rename(tmp_path / "photos" / "moved.png")
+    report = repair(album, tmp_path / "now.png")
+    assert report.lenders == ()
+    assert len([note for note in report.notes if "before.png does not exist" in note]) == 1

@@ -295,6 +295,12 @@ def test_an_album_of_other_photos(folder: Path, weights: Path, capsys: pytest.Ca
     assert "cicm: note: broken.jpg is not in the album" in told.err
     after = np.array(Image.open(folder / "a.png"))
     assert np.abs(after[90:150, 140:200].astype(int) - truth[90:150, 140:200]).mean() < 20
+    (folder / "other").mkdir()
+    Image.fromarray(damaged).save(folder / "other" / "copy.png")
+    assert main([*words, "-o", str(folder / "c.png"), "--album", str(folder / "other")]) == 0
+    told = capsys.readouterr()
+    assert "now.png is in the album itself; nothing is copied from it" in told.err
+    assert "no photo of the album shows this place" in told.err
     assert main([*words, "-o", str(folder / "b.png"), "--album", str(folder / "empty")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -79,14 +79,14 @@ def save_weights(
     return target
 
 
-def read_header(path: str | os.PathLike, what: str = "weights file", most_bytes: int | None = None) -> dict[str, str]:
+def read_header(path: str | os.PathLike, what: str = "weights file") -> dict[str, str]:
     """The text in a safetensors file's header, without its tensors and without torch's help.
 
     Raises:
         InputError: missing, a folder, too large, not safetensors, a pickle, or damaged.
     """
     file = check_readable(path, what)
-    size, most = file.stat().st_size, MAX_BYTES if most_bytes is None else most_bytes
+    size, most = file.stat().st_size, MAX_BYTES
     if size > most:
         raise InputError(f"the {what} {file} has {size / 2**20:.0f} MiB; at most {most // 2**20} MiB are read.")
     with file.open("rb") as stream:

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import box_of, colour_of, parse, polygon_of, verb_parser
 from cicm.conventions import InputError, Notice
-from cicm.files import check_output, check_readable
+from cicm.files import check_output, check_readable, digest_of
 from cicm.inference.settings import FILLS, STRATEGIES, FillSettings
 from cicm.terminal import Progress, libraries_silent, shown
 
@@ -298,12 +298,14 @@ def _inpaint(options: Namespace) -> int:
         pixels, hole = mark(photo.pixels, _marks_of(options))
     fitted(pixels, ENDINGS[outputs[0].suffix.lower()])
 
-    inpainter = inpainter_of(options, album_of(options))
+    album = album_of(options)
+    inpainter = inpainter_of(options, album)
     told: set[str] = set()
     for seed, output in enumerate(outputs):
         inpainter.settings = inpainter.settings.changed(seed=seed)
         repaired, report = inpainter.fill_photo(photo.with_pixels(pixels), hole)
         notes = (*photo.notes, *save_photo(repaired, output, overwrite=options.overwrite), *report.notes)
+        notes += _of_album(album, photo.path, report)
         if options.quiet:
             continue
         for note in dict.fromkeys(notes):
@@ -313,6 +315,17 @@ def _inpaint(options: Namespace) -> int:
         print(f"{output}: {_told(report)}, {time.perf_counter() - started:.1f} s on {report.device}")
         started = time.perf_counter()
     return 0
+
+
+def _of_album(album: Album | None, photo: Path, report: Report) -> tuple[str, ...]:
+    """What a user who named an album wants to know beside the names of the lenders."""
+    if album is None:
+        return ()
+    itself = digest_of(photo) in {entry.sha256 for entry in album.photos}
+    return (
+        *((f"{photo} is in the album itself; nothing is copied from it",) if itself else ()),
+        *(("no photo of the album shows this place; none lent pixels",) if not report.lenders else ()),
+    )
 
 
 def _numbered(output: str, count: int) -> list[str]:

@@ -2,9 +2,8 @@
 
 The memory is the paper's, filled with what the photos show. Each photo is seen as 3x3 regions of SqueezeNet features.
 The regions are stored in sets, each with an anchor (Eq. 1). A damaged photo's regions are routed to the sets of their
-nearest anchors, and only photos with a region there are compared, by how alike they are to it region by region, as far
-as it is known (the similarity of Eq. 4). So the time for a look-up grows with the size of a few sets, not with the
-number of photos.
+nearest anchors. Only photos that have the same region there are compared, region by region, as far as it is known. So
+the time for a look-up grows with the size of a few sets, not with the number of photos.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cicm.conventions import InputError
+from cicm.exemplar.shapes import membrane
 from cicm.files import atomic, check_output, check_readable, digest_of, reason_of
 from cicm.photos.headers import find_images
 from cicm.photos.photo import read_image
@@ -37,12 +35,17 @@ SIDE = 256
 PROBES = 4
 """Sets that each region of a damaged photo is routed to."""
 
-REGIONS_PER_SET = 256
-"""A set holds about so many regions; small albums have one set."""
+REGIONS_PER_SET, MOST_SETS = 64, 2048
+"""A set holds about so many regions, more in very large albums."""
+
+ONE_SET = 1000
+"""Albums of up to so many photos have one set: all photos are compared."""
+
+ROUNDS = 4
+"""Rounds of k-means for the anchors."""
 
 MOST_PHOTOS = 200_000
 MAX_BYTES = 2**31
-MAX_HEADER = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,10 @@ class Album:
             count: at most so many.
             without: SHA-256 of files that are not to be found, such as the damaged photo's own.
         """
-        regions, known = _regions_of(picture, hole)
         if hole.all():
             return []
-        near = self._candidates(regions[known > 0.05])
+        regions, known = regions_of(picture, hole)
+        near = self.candidates(regions, known)
         alike = np.einsum("mrc,rc->mr", self.regions[near].astype(np.float32), regions) @ (known / known.sum())
         hits = []
         for place in np.argsort(-alike, kind="stable"):
@@ -134,25 +137,16 @@ class Album:
                 break
         return hits
 
-    def _candidates(self, regions: np.ndarray) -> np.ndarray:
-        """Indices of the photos that have a region in one of the sets that these are routed to (Eq. 1)."""
-        if len(self.anchors) <= PROBES:
-            return np.arange(len(self.photos))
+    def candidates(self, regions: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Indices of the photos that are compared: a known region of theirs is in a set that ours is routed to (Eq. 1).
+
+        Args:
+            regions: (9, C) float32 unit vectors of a damaged photo.
+            known: (9,) how much of each is known.
+        """
         nearest = np.argsort(-(regions @ self.anchors.T), axis=1, kind="stable")[:, :PROBES]
-        members = self._members()
-        return np.unique(np.concatenate([members[number] for number in np.unique(nearest)]))
-
-    def _members(self) -> list[np.ndarray]:
-        return _members_of(self.sets.tobytes(), self.sets.shape, len(self.anchors))
-
-
-@lru_cache(maxsize=4)
-def _members_of(sets: bytes, shape: tuple[int, int], count: int) -> list[np.ndarray]:
-    """For each set the photos with a region in it."""
-    flat = np.frombuffer(sets, np.int32)
-    order = np.argsort(flat, kind="stable")
-    bounds = np.searchsorted(flat[order], np.arange(count + 1))
-    return [np.unique(order[low:high] // shape[1]) for low, high in pairwise(bounds)]
+        there = (self.sets[..., None] == nearest).any(-1) & (known > 0.05)
+        return np.flatnonzero(there.any(1))
 
 
 # Making one -----------------------------------------------------------------------------------------------------------
@@ -192,7 +186,7 @@ def make_album(
             if digest in found:
                 doubles.append(path)
             else:
-                found[digest] = path, old[digest] if digest in old else _seen(read_image(file))
+                found[digest] = path, old[digest] if digest in old else _seen(read_image(file, least=2 * SIDE))
         except (InputError, OSError) as error:
             skipped.append((path, reason_of(error)))
         if progress:
@@ -201,7 +195,7 @@ def make_album(
         raise InputError(f"none of the {len(files)} photos can be used; the first: {skipped[0][1]}")
     entries = tuple(Entry(found[digest][0], digest) for digest in sorted(found))
     regions = np.stack([found[entry.sha256][1] for entry in entries])
-    return Album(root, entries, regions, *_in_sets(regions), tuple(skipped), tuple(doubles))
+    return Album(root, entries, regions, *in_sets(regions), tuple(skipped), tuple(doubles))
 
 
 def open_album(where: str | os.PathLike, progress: Callable[[int, int], None] | None = None) -> Album:
@@ -214,50 +208,68 @@ def open_album(where: str | os.PathLike, progress: Callable[[int, int], None] | 
 
 
 def _seen(picture: np.ndarray) -> np.ndarray:
-    return _regions_of(picture, np.zeros(picture.shape[:2], dtype=bool))[0].astype(np.float16)
+    return regions_of(picture, np.zeros(picture.shape[:2], dtype=bool))[0].astype(np.float16)
 
 
-def _in_sets(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Anchors by k-means as a memory is seeded, and the set of each region by Eq. 1."""
+def in_sets(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Anchors by k-means from evenly spaced regions, and the set of each region (Eq. 1)."""
     import torch
 
     from cicm.memory.rules import route
-    from cicm.memory.seeding import from_regions, generator_for
 
     flat = torch.from_numpy(regions.reshape(-1, regions.shape[-1]).astype(np.float32))
-    count = max(1, len(flat) // REGIONS_PER_SET)
-    sample = flat[:: max(1, -(-len(flat) // (32 * count)))]
-    anchors = from_regions(sample, count, 1, generator_for(0, 0, 0), "cosine").anchors
-    anchors = anchors / anchors.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    count = 1 if len(regions) <= ONE_SET else min(MOST_SETS, len(flat) // REGIONS_PER_SET)
+    sample = flat[:: max(1, len(flat) // (16 * count))]
+    anchors = sample[torch.linspace(0, len(sample) - 1, count).long()]
+    for _ in range(ROUNDS):
+        own = route(sample, anchors, kind="cosine")
+        total = torch.zeros_like(anchors).index_add_(0, own, sample)
+        anchors = torch.where(torch.bincount(own, minlength=count)[:, None] > 0, total, anchors)
+        anchors = anchors / anchors.norm(dim=1, keepdim=True).clamp_min(1e-6)
     sets = torch.cat([route(part, anchors, kind="cosine") for part in flat.split(4096)])
     return anchors.numpy(), sets.to(torch.int32).numpy().reshape(regions.shape[:2])
 
 
 def likeness(picture: np.ndarray, hole: np.ndarray, photos: Sequence[np.ndarray]) -> np.ndarray:
     """(N,) how alike photos (h, w, 3) uint8 are to the known part of a damaged one, as `Album.find` measures it."""
-    regions, known = _regions_of(picture, hole)
-    others = [_regions_of(one, np.zeros(one.shape[:2], dtype=bool))[0] for one in photos]
+    regions, known = regions_of(picture, hole)
+    others = [regions_of(one, np.zeros(one.shape[:2], dtype=bool))[0] for one in photos]
     return np.einsum("mrc,rc->mr", np.stack(others), regions) @ (known / max(known.sum(), 1e-6))
 
 
-def _regions_of(picture: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(9, C) float32 unit vectors of a picture's 3x3 regions, means over what is known; (9,) how much of each is."""
+def regions_of(picture: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a picture's 3x3 regions show: means of SqueezeNet's last map over what is known.
+
+    The hole is filled smoothly first, because features near it see it. This found the right photo more often than one
+    colour did; see results/album-index.md.
+
+    Args:
+        picture: (h, w, 3) uint8.
+        hole: (h, w) bool.
+
+    Returns:
+        (9, C) float32 unit vectors, and (9,) how much of each region is known.
+    """
     import torch
     from PIL import Image
     from torch.nn import functional as F
 
     from cicm.metrics.squeeze import load_squeeze_features
 
+    scale = SIDE / max(picture.shape[:2])
+    size = [max(48, round(side * scale)) for side in picture.shape[1::-1]]
     seen = picture
     if hole.any():
         seen = picture.copy()
         seen[hole] = 127 if hole.all() else picture[~hole].mean(0).round().astype(np.uint8)
-    scale = SIDE / max(picture.shape[:2])
-    size = [max(48, round(side * scale)) for side in picture.shape[:2]]
-    small = np.asarray(Image.fromarray(seen).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    small = np.asarray(Image.fromarray(seen).resize(size, Image.Resampling.BILINEAR))
+    colours = small.astype(np.float32) / 255
+    if hole.any():
+        touched = np.asarray(Image.fromarray(hole.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)) > 0
+        if not touched.all():
+            colours = membrane(colours, ~touched)
     with torch.inference_mode():
-        image = torch.from_numpy(small.copy()).movedim(-1, 0)[None].float() / 255
-        features = load_squeeze_features()(image)[-1]
+        features = load_squeeze_features()(torch.from_numpy(colours).movedim(-1, 0)[None].contiguous())[-1]
         known = F.adaptive_avg_pool2d(torch.from_numpy(~hole).float()[None, None], features.shape[-2:])
         share = F.adaptive_avg_pool2d(known, GRID)
         mean = F.adaptive_avg_pool2d(features * known, GRID) / share.clamp_min(1e-3)

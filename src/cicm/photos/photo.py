@@ -137,8 +137,14 @@ def _opened(file: Path, source: Callable[[], BinaryIO], max_pixels: int) -> Phot
     return Photo(file, format_, pixels, metadata, encoding, tuple(notes))
 
 
-def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, least: int = 0) -> np.ndarray:
     """The upright colours of a photo: (H, W, 3) uint8 RGB, alpha left out, deeper pixels rounded to 8 bits.
+
+    Args:
+        path: the file.
+        max_pixels: photos of more pixels are refused.
+        least: above 0, a JPEG may come at a half, a fourth or an eighth of its size, which is much faster, but with no
+            side shorter than this.
 
     Raises:
         InputError: as `open_photo`.
@@ -148,6 +154,8 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
         with file.open("rb") as stream, open_header(stream, file) as image:
             check_pixels(file, image.size, max_pixels)
             if image.format == "JPEG" and image.mode in ("RGB", "L"):  # most photos: without the book-keeping
+                if least:
+                    image.draft(image.mode, (least, least))
                 image.load()
                 _, orientation, _ = metadata_of(image)
                 upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

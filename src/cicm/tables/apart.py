@@ -30,22 +30,24 @@ def train_apart(*, threads: int = 0, python: str = sys.executable) -> Train:
     def train(recipe: Path, folder: Path) -> None:
         words = [python, "-m", "cicm", "train", str(recipe), "--output", str(folder)]
         words += ["--threads", str(threads)] if threads else []
-        # A session of its own: Ctrl-C reaches this process alone, which asks once for a stop; twice would not save.
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
-        last: list[str] = []
-        assert process.stderr is not None
-        reader = threading.Thread(target=_forward, args=(process.stderr, last), daemon=True)
-        reader.start()
-        try:
-            with _termination_interrupts():
-                code = process.wait()
-        except BaseException:
-            process.terminate()  # it saves, and ends
+        with _termination_interrupts():  # before the process begins, so that no signal falls between the two
+            # A session of its own: Ctrl-C reaches this process alone, which asks once for a stop; twice would not save.
+            process = subprocess.Popen(
+                words, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
+            )
+            last: list[str] = []
+            assert process.stderr is not None
+            reader = threading.Thread(target=_forward, args=(process.stderr, last), daemon=True)
+            reader.start()
             try:
-                process.wait(_PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
+                code = process.wait()
+            except BaseException:
+                process.terminate()  # it saves, and ends
+                try:
+                    process.wait(_PATIENCE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                raise
         reader.join(timeout=5)
         if code == 130:
             raise KeyboardInterrupt
