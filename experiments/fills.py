@@ -1,12 +1,14 @@
 """Ways to fill, compared on the same holes: ours, the network alone, patches alone, and methods without learning.
 
-    python -m experiments.fills score --images scenes/test --masks masks [--limit 32] [--methods telea,fsr]
-    python -m experiments.fills join               (runs/fills -> results/fills; writes the tables of results/fills.md)
-    python -m experiments.fills table              (the README's table, from results/fills)
+    python -m experiments.fills fill --images scenes/test --masks masks [--limit 24] [--methods telea,fsr]
+    python -m experiments.fills score --images scenes/test --masks masks [--limit 24]
+    python -m experiments.fills table              (the README's table again, from results/fills)
 
-Photos of the 256x256 group of experiments/pairs/scenes-test.csv, evenly spaced; each has one hole of each band from
-mask files, and one compact hole as of an object, painted by a rule with the photo's name as its seed. Each method and
-set of holes gets its own file in runs/fills, so that a run that was stopped goes on; delete a file to score it anew.
+Photos of the 256x256 group of experiments/pairs/scenes-test.csv in an order mixed by their names; each has one hole of
+each band from mask files, and one compact hole as of an object, painted by a rule with the photo's name as its seed.
+`fill` keeps each filled photo in runs/fills, so that a run that was stopped goes on, several can share the work, and a
+larger limit adds to it; delete a method's folder to fill anew. `score` writes results/fills, and the tables of
+results/fills.md and of the README.
 
 Seconds are processor seconds of filling on one thread: on a busy machine they stay what a free core would take.
 """
@@ -14,7 +16,6 @@ Seconds are processor seconds of filling on one thread: on a busy machine they s
 from __future__ import annotations
 
 import argparse
-import re
 import time
 import zlib
 from collections.abc import Sequence
@@ -24,16 +25,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cicm.cli.evaluate import pipeline
+from cicm.data import PairedPhotos
 from cicm.data.pair_lists import Pair, read_pairs
+from cicm.evaluation.classical import to_array
 from cicm.evaluation.compare import compare
-from cicm.evaluation.methods import Method, method_from
-from cicm.evaluation.plan import make_plan
+from cicm.evaluation.methods import FolderResults, method_from
+from cicm.evaluation.plan import Plan, make_plan
 from cicm.evaluation.records import Evaluation
 from cicm.evaluation.scoring import evaluate
 from cicm.evaluation.tables import Grid, number
-from cicm.files import evenly_spaced, write_atomic
+from cicm.files import atomic, write_atomic
 from experiments.joiner import object_hole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,81 +58,91 @@ METHODS = {
     "navier-stokes": "OpenCV Navier-Stokes",
     "biharmonic": "scikit-image biharmonic",
 }
-SETS = ("bands", "objects")
 HOLES = {("bands", "0-20"): "0-20 %", ("bands", "20-40"): "20-40 %", ("bands", "40-60"): "40-60 %"}
 HOLES |= {("objects", "0-20"): "object"}
 METRICS = ("psnr", "ssim", "sqz-distance", "sharpness")
 
 
-class Timed(Method):
-    """A method with a clock that counts processor time."""
+class Stored(FolderResults):
+    """What `fill` kept of a method."""
 
-    def __init__(self, method: Method) -> None:
-        self.method, self.name, self.detail, self.device = method, method.name, method.detail, method.device
-        self.spent: dict[str, list[float]] = {}
+    def __init__(self, name: str, kind: str) -> None:
+        super().__init__(folder_of(name, kind))
+        self.name = name
+        with Image.open(next(self.folder.rglob("*.png"))) as picture:
+            self.detail = str(picture.info["detail"])
 
-    def prepare(self, pairs: Sequence[Pair]) -> None:
-        self.method.prepare(pairs)
+    def seconds(self, pairs: Sequence[Pair]) -> float:
+        """Mean over pairs."""
+        spent = []
+        for pair in pairs:
+            with Image.open(self.files[pair]) as picture:
+                spent.append(float(picture.info["seconds"]))
+        return float(np.mean(spent))
 
-    def fill(self, corrupted: torch.Tensor, hole: torch.Tensor, pairs: Sequence[Pair]) -> torch.Tensor:
-        began = time.process_time()
-        filled = self.method.fill(corrupted, hole, pairs)
-        self.spent.setdefault(pairs[0].band, []).append(time.process_time() - began)
-        return filled
+
+def folder_of(name: str, kind: str) -> Path:
+    return RUNS / name.replace(":", "-") / kind
 
 
-def pairs_of(limit: int) -> dict[str, list[Pair]]:
-    """Set of holes -> its list, for the same photos."""
+def plans_of(images: Path, masks: Path, limit: int) -> dict[str, Plan]:
+    """Set of holes -> what to fill, of the same photos; paints the objects' masks."""
     rows = [pair for pair in read_pairs(LIST) if pair.height == SIDE]
-    kept = evenly_spaced(list(dict.fromkeys(pair.image for pair in rows)), limit)
+    kept = sorted({pair.image for pair in rows}, key=lambda name: zlib.crc32(name.encode()))[:limit]
     objects = [Pair(name, f"{Path(name).stem}.png", "0-20", SIDE, SIDE) for name in kept]
-    return {"bands": [pair for pair in rows if pair.image in set(kept)], "objects": objects}
-
-
-def paint_objects(pairs: Sequence[Pair], folder: Path) -> None:
+    folder = RUNS / "masks"
     folder.mkdir(parents=True, exist_ok=True)
-    for pair in pairs:
+    for pair in objects:
         hole = object_hole(np.random.default_rng(zlib.crc32(pair.image.encode())), SIDE)
-        Image.fromarray(hole).save(folder / pair.mask)
+        with atomic(folder / pair.mask, overwrite=True) as part:
+            Image.fromarray(hole).save(part, "PNG")
+    bands = [pair for name in kept for pair in rows if pair.image == name]
+    return {"bands": make_plan(images, masks, bands), "objects": make_plan(images, folder, objects)}
 
 
-def score(images: Path, masks: Path, limit: int, names: Sequence[str]) -> None:
-    lists = pairs_of(limit)
-    paint_objects(lists["objects"], RUNS / "masks")
-    plans = {
-        "bands": make_plan(images, masks, lists["bands"]),
-        "objects": make_plan(images, RUNS / "masks", lists["objects"]),
-    }
-    for name in names:
+def fill(plans: dict[str, Plan], names: Sequence[str]) -> None:
+    methods = {n: pipeline(n.removeprefix("fill:")) if n.startswith("fill:") else method_from(n) for n in names}
+    for turn in np.random.default_rng().permutation(len(plans["objects"].pairs)):  # so that several runs rarely meet
         for kind, plan in plans.items():
-            target = RUNS / f"{kind}-{name.replace(':', '-')}.json"
-            if target.exists():
-                continue
-            way = pipeline(name.removeprefix("fill:")) if name.startswith("fill:") else method_from(name)
-            timed = Timed(way)
-            found, _ = evaluate([timed], plan, METRICS, batch_size=1)
-            seconds = {band: float(np.mean(spent)) for band, spent in timed.spent.items()}
-            records = tuple(replace(record, seconds=seconds[record.band]) for record in found.records)
-            replace(found, records=records).save(target)
-            print(target.name, {band: round(mean, 2) for band, mean in seconds.items()}, flush=True)
+            each = len(plan.pairs) // len(plans["objects"].pairs)
+            pairs = plan.pairs[each * turn : each * (turn + 1)]
+            photos = PairedPhotos(pairs, plan.images, plan.masks)
+            for index, pair in enumerate(pairs):
+                for name, method in methods.items():
+                    target = folder_of(name, kind) / pair.band / f"{Path(pair.image).stem}.png"
+                    if target.exists():
+                        continue
+                    image, hole = (photos[index][part][None] for part in ("image", "hole"))
+                    began = time.process_time()
+                    filled = method.fill(image * (1 - hole), hole, [pair])
+                    spent = time.process_time() - began
+                    told = PngInfo()
+                    told.add_text("seconds", f"{spent:.4f}")
+                    told.add_text("detail", method.detail)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with atomic(target, overwrite=True) as part:
+                        Image.fromarray(to_array(filled[0])).save(part, "PNG", pnginfo=told)
 
 
-def join() -> None:
-    """Put the runs together, and into the page what `page_table` gives."""
-    for kind in SETS:
-        parts = [RUNS / f"{kind}-{name.replace(':', '-')}.json" for name in METHODS]
-        Evaluation.join([Evaluation.load(part) for part in parts]).save(RESULTS / f"{kind}.json", overwrite=True)
-    text = PAGE.read_text("utf-8")
+def score(plans: dict[str, Plan]) -> None:
+    """Write the records, and the tables of the page and of the README."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for kind, plan in plans.items():
+        methods = {name: Stored(name, kind) for name in METHODS}
+        found, _ = evaluate(list(methods.values()), plan, METRICS)
+        cells = {cell.band: cell.pairs for cell in plan.cells}
+        records = [replace(r, seconds=methods[r.method].seconds(cells[r.band])) for r in found.records]
+        replace(found, records=tuple(records)).save(RESULTS / f"{kind}.json", overwrite=True)
     for (kind, band), words in HOLES.items():
-        mark = f"<!-- fills {words} -->\n"
-        assert mark in text, f"{PAGE} has no place for {words}"
-        text = re.sub(
-            rf"{re.escape(mark)}.*?<!-- /fills -->",
-            lambda _, m=mark, k=kind, b=band: f"{m}{page_table(k, b).markdown()}\n<!-- /fills -->",
-            text,
-            flags=re.DOTALL,
-        )
-    write_atomic(PAGE, text, overwrite=True)
+        _put(PAGE, f"fills {words}", page_table(kind, band))
+    _put(ROOT / "README.md", "fills: python -m experiments.fills table", readme_table())
+
+
+def _put(page: Path, name: str, table: Grid) -> None:
+    """Replace what stands on a page between the mark of that name and the next end of a table."""
+    before, mark, rest = page.read_text("utf-8").partition(f"<!-- {name} -->\n")
+    end = rest.index("<!-- /fills -->")
+    write_atomic(page, f"{before}{mark}{table.markdown()}\n{rest[end:]}", overwrite=True)
 
 
 def page_table(kind: str, band: str) -> Grid:
@@ -170,7 +184,7 @@ def _against(evaluation: Evaluation, name: str, band: str, metric: str) -> str:
 
 def readme_table() -> Grid:
     """One row per method; for each kind of hole PSNR and sqz-distance, then sharpness in objects and seconds."""
-    runs = {kind: Evaluation.load(RESULTS / f"{kind}.json") for kind in SETS}
+    runs = {kind: Evaluation.load(RESULTS / f"{kind}.json") for kind in ("bands", "objects")}
     values = {(kind, r.band, r.method, r.metric): r for kind, run in runs.items() for r in run.records}
     rows = []
     for name, words in METHODS.items():
@@ -186,21 +200,24 @@ def readme_table() -> Grid:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("score")
-    run.add_argument("--images", type=Path, required=True)
-    run.add_argument("--masks", type=Path, required=True)
-    run.add_argument("--limit", type=int, default=32)
-    run.add_argument("--methods", default=",".join(METHODS))
-    verbs.add_parser("join")
+    for verb in ("fill", "score"):
+        run = verbs.add_parser(verb)
+        run.add_argument("--images", type=Path, required=True)
+        run.add_argument("--masks", type=Path, required=True)
+        run.add_argument("--limit", type=int, default=24)
+        if verb == "fill":
+            run.add_argument("--methods", default=",".join(METHODS))
     verbs.add_parser("table")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.verb == "score":
-        score(options.images, options.masks, options.limit, options.methods.split(","))
-    elif options.verb == "join":
-        join()
-    else:
+    if options.verb == "table":
         print(readme_table().markdown())
+        return
+    plans = plans_of(options.images, options.masks, options.limit)
+    if options.verb == "fill":
+        fill(plans, options.methods.split(","))
+    else:
+        score(plans)
 
 
 if __name__ == "__main__":
