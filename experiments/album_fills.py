@@ -1,7 +1,7 @@
 """What an album is worth from end to end, and whether thousands of unrelated photos in it do harm.
 
 python -m experiments.album_fills --frames street/test/image --sequence Seq05VD --others scenes/train --masks masks \
-    [--every 4] [--count 5000] -o results/album-fills.md
+    [--every 4] [--count 5000] -o table.md
 
 Frames of a sequence are damaged by object-shaped holes and repaired by `Inpainter` with its defaults: without an album,
 with an album of the sequence's other frames, with one that holds `--count` other photos too, and with these alone. The
