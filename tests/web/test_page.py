@@ -117,8 +117,9 @@ class Person:
         return new.read_bytes()
 
     def downloads(self) -> list[Path]:
-        folder = self.folder / "downloads"
-        return [path for path in folder.glob("*") if path.suffix != ".crdownload" and not path.name.startswith(".")]
+        """Whole files: the browser reserves a name with an empty file, and puts the whole one in its place."""
+        found = [path for path in (self.folder / "downloads").glob("*") if path.suffix != ".crdownload"]
+        return [path for path in found if not path.name.startswith(".") and path.stat().st_size]
 
     def marked(self) -> np.ndarray:
         """The mask that is sent, decoded from the file that is sent."""
