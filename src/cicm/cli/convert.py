@@ -36,7 +36,9 @@ def parser() -> ArgumentParser:
     made = verb_parser(
         "convert", DESCRIPTION, EXAMPLES, usage="cicm convert NETWORK FILE [FILE ...] -o OUTPUT [options]"
     )
-    made.add_argument("network", type=str, metavar="NETWORK", help="the network of the weights: rfr, misf or jpgnet")
+    made.add_argument(
+        "network", type=str, metavar="NETWORK", help="network of the weights, such as rfr; `cicm networks` lists all"
+    )
     made.add_argument(
         "files", type=str, nargs="*", metavar="FILE", help="a .pth or .safetensors file; for --to original one of cicm"
     )
