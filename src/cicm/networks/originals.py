@@ -59,6 +59,7 @@ ORIGINS = {
         "ca4df2e",
         "MIT (inference); its training code holds files of NVIDIA's, all rights reserved. Weights: MIT",
     ),
+    "lama": Origin("github.com/advimman/lama", "786f593", "Apache-2.0"),
     "misf": Origin(
         "github.com/tsingqguo/misf",
         "775ef7d",
