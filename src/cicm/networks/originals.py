@@ -54,6 +54,7 @@ class Origin:
 ORIGINS = {
     "unet": Origin("this project", "", "Apache-2.0"),
     "rfr": Origin("github.com/jingyuanli001/RFR-Inpainting", "e1cad6a", "MIT; its partial convolution BSD-3-Clause"),
+    "lama": Origin("github.com/advimman/lama", "786f593", "Apache-2.0"),
     "misf": Origin(
         "github.com/tsingqguo/misf",
         "775ef7d",
