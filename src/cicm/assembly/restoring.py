@@ -19,6 +19,7 @@ from cicm.networks.originals import convertible, original_code
 _PUBLISHED: dict[tuple[str, str], tuple[str, str | None]] = {
     ("rfr", ""): ("", "n_iter"),
     ("misf", ""): ("", "iteration"),
+    ("spl", ""): ("", "iteration"),
     ("jpgnet", "generator"): ("generator.pth", "iteration"),
     ("jpgnet", "edges"): ("edges.pth", "iteration"),
     ("jpgnet", "filter"): ("filter.pth", None),

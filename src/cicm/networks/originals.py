@@ -62,6 +62,16 @@ ORIGINS = {
         "775ef7d",
         "no licence file; derived from edge-connect (CC BY-NC 4.0): all rights reserved",
     ),
+    "spg": Origin(
+        "github.com/yccyenchicheng/pytorch-SegInpaint",
+        "13de7de",
+        "unofficial port, no licence file; derived from SPADE (CC BY-NC-SA 4.0) and others: all rights reserved",
+    ),
+    "spl": Origin(
+        "github.com/WendongZh/SPL",
+        "35d5329",
+        "no licence file; derived from edge-connect (CC BY-NC 4.0) and others: all rights reserved",
+    ),
     "jpgnet": Origin(
         "github.com/tsingqguo/jpgnet",
         "4798b6d",
