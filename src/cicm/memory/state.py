@@ -20,6 +20,7 @@ RatioSource = Literal["estimated", "true", "full"]
 Initial = Literal["data", "random", "zeros"]
 Length = Literal["free", "unit"]
 Route = Literal["feature", "query"]
+Written = Literal["complete", "whole"]
 Kind = Literal["memory", "table", "convolution", "kmeans", "ruc"]
 Map = Float[Tensor, "B C h w"]
 Ratio = Float[Tensor, " N"]
@@ -110,6 +111,8 @@ class MemoryConfig:
         ratio_bias: its bias at the start; -2 begins at a ratio of about 0.12, so that inserting a memory into a
             trained network changes little.
         initial: `data` waits for `seed_`; `random` and `zeros` do not.
+        written: what a training step stores: the `complete` regions of the damaged photos (the paper), or all regions
+            of the `whole` photos, which takes a second forward.
         kind: `memory`; or a control without one: `table`, a table of the same size that is read the same way and
             learned by gradient; `convolution`, a block of 1x1 convolutions with as many parameters; or the context of
             the same image alone (Table 2): `kmeans`, `ruc`.
@@ -127,6 +130,7 @@ class MemoryConfig:
     read_top: float = 1.0
     length: Length = "free"
     route: Route = "feature"
+    written: Written = "complete"
     blend: Blend = "text"
     ratio: RatioSource = "estimated"
     ratio_kernel: int = 1
@@ -151,6 +155,7 @@ class MemoryConfig:
             ("update", get_args(Update)),
             ("length", get_args(Length)),
             ("route", get_args(Route)),
+            ("written", get_args(Written)),
             ("blend", get_args(Blend)),
             ("ratio", get_args(RatioSource)),
             ("initial", get_args(Initial)),

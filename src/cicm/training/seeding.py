@@ -9,7 +9,7 @@ from cicm.memory.seeding import generator_for, thinned
 from cicm.training.distributed import gather_regions
 from cicm.training.run import Run, on_device
 from cicm.training.schedule import due
-from cicm.training.step import Part, complete_regions, part_of, split
+from cicm.training.step import Part, complete_regions, part_of, split, whole_pass
 
 
 @torch.no_grad()
@@ -24,7 +24,8 @@ def seed_memories(run: Run) -> None:
         parts = []
         for piece in split(batch, run.config.training.accumulate):
             output = run.players.model(piece["image"] * (1 - piece["hole"]), piece["hole"])
-            parts.append(part_of(output, piece, run.players.bare))
+            whole = whole_pass(run.players.model, run.players.bare, piece)
+            parts.append(part_of(output, piece, run.players.bare, whole=whole))
         for site in waiting:  # gathered batch by batch, so that the order is that of the whole batches
             found[site].append(gather_regions(complete_regions(parts, site)))
     for place, site in enumerate(waiting):
