@@ -237,11 +237,11 @@ def test_fingerprints_tell_models_apart(place: Place) -> None:
 
 def test_settings_that_came_later_leave_old_fingerprints_as_they_were(place: Place, monkeypatch) -> None:
     """Albums and indexes of before must stay valid: a new setting at its old value is not part of the digest."""
-    import cicm.assembly.fingerprint as home
+    from cicm.assembly.fingerprint import _told
 
-    told = home._told({"length": "free", "route": "feature", "written": "complete", "padding": "zeros", "width": 4})
+    told = _told({"length": "free", "route": "feature", "written": "complete", "padding": "zeros", "width": 4})
     assert told == {"width": 4}
-    assert home._told({"length": "unit", "padding": "reflect"}) == {"length": "unit", "padding": "reflect"}
+    assert _told({"length": "unit", "padding": "reflect"}) == {"length": "unit", "padding": "reflect"}
     memory = place.model.memories["bottom"]
     before = fingerprint(place.model)
     monkeypatch.setattr(memory, "config", replace(memory.config, length="unit"))

@@ -112,12 +112,14 @@ class ContextMemory(ContextSource):
         complete: Complete | None = None,
         *,
         query: Map | None = None,
+        prior: Float[Tensor, "N L"] | None = None,
     ) -> MemoryRead:
         """Find each region's context and blend it in (Eq. 1 and 4); see `ContextSource.read`.
 
         Args:
             query: (B, C, h, w), looked up in place of the features, and of what a query head would make of them; for
                 studies of what another route would be worth.
+            prior: (N, L), added to the similarities with the anchors; see `cicm.memory.tags`.
         """
         self._check_map(features)
         # float32: half precision flips the argmax of close anchors and flattens the softmax
@@ -133,7 +135,7 @@ class ContextMemory(ContextSource):
                 asked, trust = self.query_head(wide.to(self.query_head.query.weight.dtype))
                 asked = self._entering(as_regions(asked).to(regions.dtype))[0]
             looked = regions if asked is None else asked
-            sets = rules.route(looked, state.anchors, **look)
+            sets = rules.route(looked, state.anchors, prior=prior, **look)
             context, weights = rules.read_fast(
                 looked, sets, state.contexts, temperature=self.config.temperature, top=self.config.read_top, **look
             )
@@ -159,6 +161,16 @@ class ContextMemory(ContextSource):
             told, _ = self._entering(target.to(asked.dtype))
             sets, contexts, _ = route_error(asked, told, state, temperature=self.config.temperature, **look)
         return sets, contexts
+
+    def placed(self, read: MemoryRead, prior: Float[Tensor, "N L"]) -> MemoryRead:
+        """A read whose regions are to be written elsewhere: to the sets that another prior gives them."""
+        with torch.autocast(read.regions.device.type, enabled=False):
+            state, look = self._frame(read.regions.dtype)
+            sets = rules.route(read.regions, state.anchors, prior=prior, **look)
+            _, weights = rules.read_fast(
+                read.regions, sets, state.contexts, temperature=self.config.temperature, **look
+            )
+        return read._replace(sets=sets, weights=weights, query=None)
 
     def pending(
         self, reads: Sequence[MemoryRead], complete: Sequence[Tensor], reduce: rules.Reduce = rules.alone

@@ -142,7 +142,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     optimizer = torch.optim.AdamW(trained(bare), training.lr, weight_decay=training.weight_decay, **adam)
     called = torch.compile(bare) if training.compile else bare
     model, engine_optimizer = fabric.setup(called, optimizer)
-    players = Players(model, engine_optimizer, bare, teacher=average.model if average else None)
+    players = Players(model, engine_optimizer, bare, teacher=average.model if average else None)  # type: ignore[arg-type]
     if judge is not None:
         adam["betas"] = training.discriminator_betas or training.betas
         judge_optimizer = torch.optim.AdamW(judge.parameters(), training.discriminator_lr, weight_decay=0.0, **adam)
@@ -240,4 +240,5 @@ def on_device(run: Run, batch: Any) -> Batch:
     dtype = torch.float64 if run.config.training.precision == "64-true" else torch.float32
     layout = torch.channels_last if run.config.training.channels_last else torch.contiguous_format
     moved = {name: run.fabric.to_device(batch[name]).to(dtype) for name in ("image", "hole")}
-    return {name: value.contiguous(memory_format=layout) for name, value in moved.items()}
+    ready = {name: value.contiguous(memory_format=layout) for name, value in moved.items()}
+    return ready | ({"label": run.fabric.to_device(batch["label"])} if "label" in batch else {})

@@ -25,7 +25,8 @@ from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, recons
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
-Batch = Mapping[str, Tensor]  # `image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing
+Batch = Mapping[str, Tensor]
+"""`image` (B, 3, H, W) in [0, 1], `hole` (B, 1, H, W), 1 = missing, and with label maps `label` (B, H, W) uint8."""
 
 
 class TrainingStopped(RuntimeError):
@@ -69,15 +70,17 @@ class Part(NamedTuple):
     Args:
         complete: site -> (N,), which of its regions no missing pixel touches.
         result: (B, 3, H, W), what the discriminator sees.
+        classes: site -> (N,), the class of each region, where labels say to which sets it is written.
     """
 
     reads: dict[str, MemoryRead]
     complete: dict[str, Tensor]
     result: Tensor
+    classes: dict[str, Tensor] = {}
 
     def detached(self) -> Part:
         reads = {site: read.detached() for site, read in self.reads.items()}
-        return Part(reads, self.complete, self.result.detach())
+        return Part(reads, self.complete, self.result.detach(), self.classes)
 
 
 def split(batch: Batch, count: int) -> list[Batch]:
@@ -102,7 +105,7 @@ def whole_pass(call: Any, bare: MemoryInpainter, batch: Batch, *, graph: bool = 
     if not any(memory.config.written == "whole" for memory in bare.memories.values()):  # type: ignore[union-attr]
         return None
     with torch.set_grad_enabled(graph and torch.is_grad_enabled()), _unrecorded(bare):
-        return call(batch["image"], torch.zeros_like(batch["hole"]))  # type: ignore[no-any-return]
+        return forward(call, _unbroken(batch))
 
 
 def route_targets(fabric: Any, players: Players, batch: Batch, objective: ObjectiveConfig) -> dict[str, Tensor]:
@@ -111,7 +114,7 @@ def route_targets(fabric: Any, players: Players, batch: Batch, objective: Object
         return {}
     teacher = players.teacher or players.bare
     with torch.no_grad(), fabric.autocast(), _unrecorded(teacher):
-        reads = teacher(batch["image"], torch.zeros_like(batch["hole"])).reads
+        reads = forward(teacher, _unbroken(batch)).reads
     return {site: visits[-1].regions for site, visits in reads.items()}
 
 
@@ -128,21 +131,32 @@ def part_of(
         judged: as in the objective.
         whole: of `whole_pass`.
     """
-    reads, complete = {}, {}
+    reads, complete, classes = {}, {}, {}
     for site, visits in output.reads.items():
-        if whole is not None and model.memories[site].config.written == "whole":  # type: ignore[union-attr]
-            reads[site] = whole.reads[site][-1]
-            complete[site] = torch.ones_like(reads[site].sets, dtype=torch.bool)
-            continue
         reads[site] = visits[-1]  # a recurrent network reads at each visit and writes once, from the last
-        share = missing_share(batch["hole"], tuple(visits[-1].features.shape[-2:]))  # type: ignore[arg-type]
+        hole = batch["hole"]
+        if whole is not None and model.memories[site].config.written == "whole":  # type: ignore[union-attr]
+            reads[site], hole = whole.reads[site][-1], torch.zeros_like(hole)
+        share = missing_share(hole, tuple(visits[-1].features.shape[-2:]))  # type: ignore[arg-type]
         complete[site] = complete_cells(share, model.memories[site].config.complete_tolerance)  # type: ignore[union-attr, arg-type]
-    return Part(reads, complete, output.composite if judged == "composite" else output.prediction.image)
+        if model.guide is not None and model.guide.tags is not None and site == model.guide.config.site:
+            memory = model.memories[site]
+            reads[site], classes[site], fits = model.guide.placed(reads[site], batch["label"], memory)  # type: ignore[arg-type]
+            complete[site] = complete[site] & fits  # a cell of several classes belongs to no set
+    result = output.composite if judged == "composite" else output.prediction.image
+    return Part(reads, complete, result, classes)
 
 
 def complete_regions(parts: Sequence[Part], site: str) -> Tensor:
     """(N, C): the complete regions of a site, outside the graph, in the order of the batch."""
     return torch.cat([part.reads[site].regions[part.complete[site]] for part in parts]).detach()
+
+
+def complete_classes(parts: Sequence[Part], site: str) -> Tensor | None:
+    """(N,): the classes of `complete_regions`; None where no labels say where they are written."""
+    if site not in parts[0].classes:
+        return None
+    return torch.cat([part.classes[site][part.complete[site]] for part in parts])
 
 
 def own_terms(
@@ -180,9 +194,10 @@ def own_terms(
     if ratio is not None:
         terms["ratio"] = ratio * (portions if objective.ratio_reduction == "sum" else 1)
     if routes and memories:
-        terms["route"] = route_term(dict(memories.items()), output.reads, routes, hole)
+        terms["route"] = route_term(memories, output.reads, routes, hole)
     if objective.sections:
-        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share)
+        look = {"maps": output.maps, "label": batch.get("label")}
+        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
         for section in objective.sections:
             terms |= section.terms(seen)
     return terms
@@ -243,12 +258,12 @@ def take_step(
     first: Inpainting | None = None
     parts: list[Part] = []
     if accumulate == 1:
-        first = _forward(players.model, batches[0])
+        first = forward(players.model, batches[0])
         parts = [part_of(first, batches[0], model, objective.judged, unbroken(batches[0]))]
     elif whole:
         with torch.no_grad(), _unrecorded(model):
             parts = [
-                part_of(_forward(players.model, b), b, model, objective.judged, unbroken(b)).detached() for b in batches
+                part_of(forward(players.model, b), b, model, objective.judged, unbroken(b)).detached() for b in batches
             ]
 
     logged: dict[str, Tensor] = {}
@@ -263,11 +278,12 @@ def take_step(
     for index, piece in enumerate(batches):
         last = index == accumulate - 1
         with nullcontext() if last else fabric.no_backward_sync(players.model):
-            output = first if first is not None else _forward(players.model, piece)
+            output = first if first is not None else forward(players.model, piece)
             mine = parts[0] if first is not None else part_of(output, piece, model, objective.judged, unbroken(piece))
             routes = route_targets(fabric, players, piece, objective)
-            known = {"routes": routes, "memories": model.memories}
-            own = own_terms(output, piece, objective, accumulate * world_size(), **look, **known)
+            asked = dict(model.memories.items())
+            portions = accumulate * world_size()
+            own = own_terms(output, piece, objective, portions, **look, routes=routes, memories=asked)
             shared: dict[str, Tensor] = {}
             if adversarial:
                 shared["adversarial"] = _adversarial(fabric, players, batches, frozen, mine.result, index, objective)
@@ -306,8 +322,14 @@ def take_step(
     return Stepped(numbers, parts)
 
 
-def _forward(model: Any, batch: Batch) -> Inpainting:
-    return model(batch["image"] * (1 - batch["hole"]), batch["hole"])  # type: ignore[no-any-return]
+def forward(model: Any, batch: Batch) -> Inpainting:
+    """The model's call on a batch."""
+    label = (batch["label"],) if "label" in batch else ()
+    return model(batch["image"] * (1 - batch["hole"]), batch["hole"], *label)  # type: ignore[no-any-return]
+
+
+def _unbroken(batch: Batch) -> Batch:
+    return {**batch, "hole": torch.zeros_like(batch["hole"])}
 
 
 @contextmanager
@@ -444,9 +466,9 @@ def _blame(
 ) -> str:
     """Which term's gradient is not finite: each is differentiated alone, on the (first) micro-batch."""
     with fabric.autocast():  # the bare model: the engine's wrapper takes gradients through its own call alone
-        output = _forward(players.bare, batch)
+        output = forward(players.bare, batch)
     routes = route_targets(fabric, players, batch, objective)
-    terms = own_terms(output, batch, objective, **look, routes=routes, memories=players.bare.memories)
+    terms = own_terms(output, batch, objective, **look, routes=routes, memories=dict(players.bare.memories.items()))
     terms |= memory_terms(players.bare, [part_of(output, batch, players.bare)], objective)[0]
     named = [(name, p) for name, p in players.bare.named_parameters() if p.requires_grad]
     for term, value in terms.items():
