@@ -51,8 +51,13 @@ class Origin:
         return f"{self.source} @ {self.revision}" if self.revision else self.source
 
 
+_DESCRIBED = Origin("this project, after the description, not the authors' code", "", "Apache-2.0")
+
 ORIGINS = {
     "unet": Origin("this project", "", "Apache-2.0"),
+    "srm": _DESCRIBED,
+    "swap": _DESCRIBED,
+    "tmad": _DESCRIBED,
     "rfr": Origin("github.com/jingyuanli001/RFR-Inpainting", "e1cad6a", "MIT; its partial convolution BSD-3-Clause"),
     "lama": Origin("github.com/advimman/lama", "786f593", "Apache-2.0"),
     "misf": Origin(
