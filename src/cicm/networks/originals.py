@@ -53,6 +53,12 @@ class Origin:
 
 ORIGINS = {
     "unet": Origin("this project", "", "Apache-2.0"),
+    "gated": Origin(
+        "github.com/JiahuiYu/generative_inpainting",
+        "3a53243",
+        "CC BY-NC 4.0; parameters under the names of nipponjo/deepfillv2-pytorch, which has no licence file",
+    ),
+    "pen": Origin("github.com/researchmm/PEN-Net-for-Inpainting", "8721a55", "MIT"),
     "rfr": Origin("github.com/jingyuanli001/RFR-Inpainting", "e1cad6a", "MIT; its partial convolution BSD-3-Clause"),
     "misf": Origin(
         "github.com/tsingqguo/misf",
