@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,10 +129,13 @@ class SizeRule:
     Args:
         multiple_of: height and width are multiples of this.
         minimum: neither is smaller than this.
+        padding: how a smaller picture is enlarged: mirrored `around` it, or at its `end` (right and bottom) with the
+            edge's own pixel repeated first, as LaMa does.
     """
 
     multiple_of: int = 1
     minimum: int = 1
+    padding: Literal["around", "end"] = "around"
 
     def nearest(self, height: int, width: int) -> tuple[int, int]:
         """The smallest size that fits and holds (height, width).
@@ -143,6 +146,15 @@ class SizeRule:
         """
         m = self.multiple_of
         return tuple(-(-max(side, self.minimum) // m) * m for side in (height, width))  # type: ignore[return-value]
+
+    def before(self, size: int, padded: int) -> int:
+        """How many of the pixels that are added along an axis come before the picture.
+
+        Example:
+            >>> SizeRule(8).before(5, 8), SizeRule(8, padding="end").before(5, 8)
+            (1, 0)
+        """
+        return 0 if self.padding == "end" else (padded - size) // 2
 
     def check(self, height: int, width: int) -> None:
         """Refuse a size that breaks the rule and name the one that would do."""

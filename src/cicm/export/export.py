@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ def _metadata(loaded: LoadedModel) -> dict[str, str]:
     return {
         "cicm.format": FORMAT,
         "cicm.version": __version__,
-        "cicm.size": json.dumps({"multiple_of": rule.multiple_of, "minimum": rule.minimum}),
+        "cicm.size": json.dumps(asdict(rule)),
         "cicm.network": loaded.config.network,
         "cicm.config": json.dumps(loaded.config.to_dict()),
         "cicm.card": json.dumps(loaded.card),

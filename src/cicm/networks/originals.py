@@ -60,6 +60,7 @@ ORIGINS = {
     ),
     "pen": Origin("github.com/researchmm/PEN-Net-for-Inpainting", "8721a55", "MIT"),
     "rfr": Origin("github.com/jingyuanli001/RFR-Inpainting", "e1cad6a", "MIT; its partial convolution BSD-3-Clause"),
+    "lama": Origin("github.com/advimman/lama", "786f593", "Apache-2.0"),
     "misf": Origin(
         "github.com/tsingqguo/misf",
         "775ef7d",

@@ -132,8 +132,8 @@ def validation_set(data: DataConfig, count: int) -> ValidationSet:
             chosen, data.crop, generator, seed=_VALIDATION_SEED, scale=(1.0, 1.0), native=1.0, flip=False
         )
         drawn = [photos.draw(index) for index in range(len(photos))]
-        images = [image for image, _, _ in drawn]  # the same for each band: a crop does not depend on the hole
-        holes[band] = torch.stack([hole for _, hole, _ in drawn]) > 0.5
+        images = [one.image for one in drawn]  # the same for each band: a crop does not depend on the hole
+        holes[band] = torch.stack([one.hole for one in drawn]) > 0.5
     pixels = (to_image(np.stack(images)) * 255).round().to(torch.uint8)
     return ValidationSet(pixels, holes)
 
