@@ -24,7 +24,7 @@ from cicm.networks.originals import (
     recognise,
 )
 
-SMALL = {"rfr": 8, "misf": 4, "jpgnet": 4, "lama": 2, "gated": 4, "pen": 4}
+SMALL = {"rfr": 8, "misf": 4, "jpgnet": 4, "lama": 2, "gated": 4, "pen": 4, "spg": 4, "spl": 4}
 
 
 class Pair(InpaintingNetwork):
@@ -122,7 +122,7 @@ def test_every_network_of_this_package_says_where_it_comes_from() -> None:
 
 
 def test_what_has_no_licence_says_so() -> None:
-    for name in ("misf", "jpgnet"):
+    for name in ("misf", "jpgnet", "spg", "spl"):
         assert "no licence file" in origin(name).licence
         assert "all rights reserved" in origin(name).licence
     assert origin("rfr").licence.startswith("MIT")

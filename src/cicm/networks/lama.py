@@ -87,6 +87,9 @@ PREFIXES = ("generator.", "model.generator.")
 OBJECTS_BESIDE = True
 """The released checkpoint also holds configuration and callback objects, which are passed over unread."""
 
+VARIANTS: tuple[dict[str, Any], ...] = ({}, {"blocks": 18})
+"""lama-fourier and big-lama: their files have other names."""
+
 
 def _places(blocks: int) -> dict[str, str]:
     """Our part -> the published code's place in its sequence; what has no parameters counts too."""
