@@ -77,8 +77,8 @@ def contextual_attention(
     if attention == "original":
         hole = nearest_aligned(hole, (height, width))
     usable = untouched(nearest_aligned(hole, half), 3).expand(len(given), -1, -1, -1)
-    small = [nearest_aligned(features, half) for features in (asked, given)]
-    return attend(*small, given, usable, fused=attention == "original")
+    small = nearest_aligned(asked, half), nearest_aligned(given, half)
+    return attend(small[0], small[1], given, usable, fused=attention == "original")
 
 
 class _Layer(NamedTuple):

@@ -112,7 +112,7 @@ class PEN(InpaintingNetwork):
         self.size.check(*corrupted.shape[-2:])
         missing = hole.to(corrupted.dtype)
         x = torch.cat([(corrupted * 2 - 1) * (1 - missing) + missing, missing], 1)  # the hole is white
-        maps = []
+        maps: list[Tensor] = []
         for conv in self.encoder:
             x = conv(x)
             x = F.relu(x) if len(maps) == DEPTH - 1 else F.leaky_relu(x, 0.2)
