@@ -24,7 +24,7 @@ from cicm.networks.originals import (
     recognise,
 )
 
-SMALL = {"rfr": 8, "misf": 4, "jpgnet": 4, "lama": 2, "gated": 4, "pen": 4, "spg": 4, "spl": 4}
+SMALL = {"rfr": 8, "misf": 4, "jpgnet": 4, "lama": 2, "migan": 4, "gated": 4, "pen": 4, "spg": 4, "spl": 4}
 
 
 class Pair(InpaintingNetwork):
