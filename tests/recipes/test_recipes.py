@@ -40,6 +40,7 @@ def test_every_recipe_resolves_builds_tiny_and_takes_one_step(name: str, photos:
         "data.match=[]", "data.limit=0", "training.steps=1", "training.accumulate=1", "training.val_images=1",
         "training.discriminator_width=2", "training.init=", "training.memory_seed_batches=1",
         "training.init_fresh=[]", "data.large_crop=0", "data.large_every=0",
+        *(["model.options.side=64"] if "side" in recipe.model.options else []),
         *(f"model.memories.{site}.sets={sets}" for site in recipe.model.memories),
         *(f"model.memories.{site}.contexts=2" for site in recipe.model.memories),
         # no weights from outside here

@@ -165,7 +165,7 @@ def _traced(program: nn.Module, inputs: tuple[Tensor, Tensor], rule: Any) -> tor
 
     least = max(2, -(-rule.minimum // rule.multiple_of))  # torch fixes what can be 1
     axes: dict[int, Any] = {0: Dim("batch", min=1)}
-    for axis, name in ((2, "rows"), (3, "columns")):
+    for axis, name in ((2, "rows"), (3, "columns")) if not rule.maximum else ():
         side = Dim(name, min=least)
         axes[axis] = rule.multiple_of * side if rule.multiple_of > 1 else side
     return torch.export.export(program, inputs, dynamic_shapes=(axes, dict(axes)))

@@ -56,6 +56,11 @@ class Origin:
 ORIGINS = {
     "unet": Origin("this project", "", "Apache-2.0"),
     "rfr": Origin("github.com/jingyuanli001/RFR-Inpainting", "e1cad6a", "MIT; its partial convolution BSD-3-Clause"),
+    "migan": Origin(
+        "github.com/Picsart-AI-Research/MI-GAN",
+        "ca4df2e",
+        "MIT (inference); its training code holds files of NVIDIA's, all rights reserved. Weights: MIT",
+    ),
     "lama": Origin("github.com/advimman/lama", "786f593", "Apache-2.0"),
     "misf": Origin(
         "github.com/tsingqguo/misf",
