@@ -27,7 +27,8 @@ from cicm.files import evenly_spaced
 from cicm.machine import commit
 from cicm.metrics import METRICS, Running, update_all
 from cicm.metrics.pixels import quantised
-from cicm.metrics.published import find, published
+from cicm.metrics.published import published
+from cicm.published import find
 
 Progress = Callable[[str, int], None]  # (what is being done, images done since the last call)
 
