@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.conventions import InputError, describe
-from cicm.metrics.published import PublishedFile, locate
+from cicm.published import PublishedFile, locate
 
 
 class Trunk(nn.Module):
