@@ -80,28 +80,17 @@ def main(argv: Sequence[str]) -> int:
 
         from cicm.assembly import default_weights
         from cicm.inference import Inpainter
+        from cicm.web.connections import configuration
         from cicm.web.server import create_app
 
         weights = Path(options.weights) if options.weights else default_weights()
         inpainter = Inpainter.from_pretrained(weights, device=options.device)
         names = {*options.host_name, options.host, *_own_names()}
         app = create_app(inpainter, limits=limits, token=token, names=names, model_name=weights.stem)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            ws="none",
-            lifespan="on",
-            limit_concurrency=max(256, 4 * limits.queue),
-            timeout_graceful_shutdown=3,
-        )
         for line in told(options.host, listener.getsockname()[1], token, f"{weights.stem} on {inpainter.device}"):
             print(line, flush=True)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(configuration(app)).run(sockets=[listener])
         print("cicm: stopped", file=sys.stderr)
     return 0
 
