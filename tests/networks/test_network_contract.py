@@ -40,6 +40,9 @@ SMALL: dict[str, list[dict]] = {
     "rfr": [{"width": 8}, {"width": 8, "recurrences": 2, "kernel": 5}],
     "spg": [{"width": 4, "blocks": 2, "classes": 5}, {"width": 2, "blocks": 1}],
     "spl": [{"width": 4, "blocks": 2, "dense": 2, "teacher": 5}, {"width": 8, "blocks": 1, "dense": 1}],
+    "srm": [{"width": 4}, {"width": 4, "stage": "memory"}],
+    "swap": [{"width": 4, "classes": 5}],
+    "tmad": [{"width": 4}],
     "unet": [
         {"width": 4},
         {"width": 4, "start": "smooth"},
@@ -265,9 +268,22 @@ def test_bfloat16_costs_little_and_its_steps_stay_finite(name: str) -> None:
             assert torch.isfinite(parameter).all(), key
 
 
-@pytest.mark.parametrize(
-    ("name", "left"), [("gated", 0.25), ("migan", 0.25), ("misf", 0.4), ("pen", 0.35), ("rfr", 0.15), ("unet", 0.25)]
-)
+LEFT = {
+    "gated": 0.25,
+    "migan": 0.25,
+    "misf": 0.4,
+    "pen": 0.35,
+    "rfr": 0.15,
+    "spg": 0.5,
+    "spl": 0.5,
+    "srm": 0.5,
+    "swap": 0.5,
+    "tmad": 0.25,
+    "unet": 0.25,
+}
+
+
+@pytest.mark.parametrize(("name", "left"), LEFT.items())
 def test_it_learns_two_pictures(name: str, left: float) -> None:
     """Far better, inside the hole, than the mean of what is known."""
     network = create(name, **{**SMALL[name][0], **{"rfr": {"recurrences": 2}, "gated": {"width": 8}}.get(name, {})})

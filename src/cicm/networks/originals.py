@@ -53,8 +53,13 @@ class Origin:
         return f"{self.source} @ {self.revision}" if self.revision else self.source
 
 
+_DESCRIBED = Origin("this project, after the description, not the authors' code", "", "Apache-2.0")
+
 ORIGINS = {
     "unet": Origin("this project", "", "Apache-2.0"),
+    "srm": _DESCRIBED,
+    "swap": _DESCRIBED,
+    "tmad": _DESCRIBED,
     "gated": Origin(
         "github.com/JiahuiYu/generative_inpainting",
         "3a53243",
