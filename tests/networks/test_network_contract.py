@@ -19,6 +19,7 @@ from cicm.networks import InpaintingNetwork, Prediction, SizeRule, create, names
 from cicm.networks.inventory import facts
 
 SMALL: dict[str, list[dict]] = {
+    "gated": [{"width": 4}, {"width": 4, "attention": "port"}],
     "jpgnet": [
         {"width": 4},
         {"width": 4, "edges": "known"},
@@ -35,9 +36,13 @@ SMALL: dict[str, list[dict]] = {
     ],
     "lama": [{"width": 4, "blocks": 2}, {"width": 2, "blocks": 1}],
     "misf": [{"width": 4}],
+    "pen": [{"width": 4}],
     "rfr": [{"width": 8}, {"width": 8, "recurrences": 2, "kernel": 5}],
     "spg": [{"width": 4, "blocks": 2, "classes": 5}, {"width": 2, "blocks": 1}],
     "spl": [{"width": 4, "blocks": 2, "dense": 2, "teacher": 5}, {"width": 8, "blocks": 1, "dense": 1}],
+    "srm": [{"width": 4}, {"width": 4, "stage": "memory"}],
+    "swap": [{"width": 4, "classes": 5}],
+    "tmad": [{"width": 4}],
     "unet": [
         {"width": 4},
         {"width": 4, "start": "smooth"},
@@ -263,13 +268,29 @@ def test_bfloat16_costs_little_and_its_steps_stay_finite(name: str) -> None:
             assert torch.isfinite(parameter).all(), key
 
 
-@pytest.mark.parametrize(("name", "left"), [("migan", 0.25), ("misf", 0.4), ("rfr", 0.15), ("unet", 0.25)])
+LEFT = {
+    "gated": 0.25,
+    "migan": 0.25,
+    "misf": 0.4,
+    "pen": 0.35,
+    "rfr": 0.15,
+    "spg": 0.5,
+    "spl": 0.5,
+    "srm": 0.5,
+    "swap": 0.5,
+    "tmad": 0.25,
+    "unet": 0.25,
+}
+
+
+@pytest.mark.parametrize(("name", "left"), LEFT.items())
 def test_it_learns_two_pictures(name: str, left: float) -> None:
     """Far better, inside the hole, than the mean of what is known."""
-    network = create(name, **{**SMALL[name][0], **({"recurrences": 2} if name == "rfr" else {})})
-    y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij")
+    network = create(name, **{**SMALL[name][0], **{"rfr": {"recurrences": 2}, "gated": {"width": 8}}.get(name, {})})
+    side = max(32, network.size.minimum)
+    y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
     image = torch.stack([torch.stack([x, y, x * y]), torch.stack([1 - y, x * x, (x + y) / 2])])
-    hole = torch.zeros(2, 1, 32, 32)
+    hole = torch.zeros(2, 1, side, side)
     hole[..., 8:20, 10:24] = 1
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 3e-3)
     losses = []
