@@ -67,6 +67,7 @@ _FOLDER_ONLY = {
     "limit": None,
     "report": None,
     "dry_run": False,
+    "verify": False,
     "workers": None,
     "batch": None,
     "ram": 2048,
@@ -83,7 +84,7 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("photo", type=str, metavar="PHOTO", help="a photo: JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF; or a folder")
     add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write; for a folder, a folder")
-    add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
+    add("--overwrite", action="store_true", help="replace OUTPUT if it exists; in a folder, make all results again")
     add("--quiet", action="store_true", help="print errors and warnings only")
 
     add = parser.add_argument_group("where to fill (choose one)").add_argument
@@ -127,6 +128,7 @@ def build_parser() -> ArgumentParser:
 
     add = parser.add_argument_group("folders").add_argument
     add("--dry-run", action="store_true", help="check all photos, time three, write nothing")
+    add("--verify", action="store_true", help="read the results that are there, to find any that changed")
     add("--format", type=str, metavar="NAME", help="format of all results, such as png (default: each as it was)")
     add("--missing", type=str, default="fail", metavar="fail|skip", help="what to do with a photo without a mask")
     add("--report", type=str, metavar="FILE", help="write one row for each photo, as .jsonl or .csv")
