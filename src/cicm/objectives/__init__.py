@@ -11,5 +11,6 @@ from cicm.objectives.features import Features, perceptual, style
 from cicm.objectives.labels import LabelObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section, Seen
 from cicm.objectives.reconstruction import masked_l1, reconstruction, share_l1, total_variation
+from cicm.objectives.semantic import SPGObjective, SPLObjective, StagesObjective
 from cicm.objectives.structure import structural_similarity
 from cicm.objectives.total import ObjectiveConfig, Weights, weighted_total

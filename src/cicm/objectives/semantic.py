@@ -1,8 +1,9 @@
-"""The objectives of the networks that know labels or learn from a teacher, as sections of a recipe.
+"""The objectives of SPL, of SPG-Net and of the networks after a description, as sections of a recipe.
 
 Facts are those of the published code, or, where there is none, ours; then it is said.
     spl     "Context-Aware Image Inpainting with Learned Semantic Priors" (IJCAI 2021)
     spg     "SPG-Net: Segmentation Prediction and Guidance Network for Image Inpainting" (BMVC 2018)
+    stages  ours, for the SWAP-, TMAD- and SRM-style networks: what their authors minimise is not known
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from cicm.ops import cell_shares, label_planes
 def weighted_l1(
     found: Float[Tensor, "B C H W"], target: Float[Tensor, "B C H W"], hole: Float[Tensor, "B 1 H W"], more: float
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference in which a missing place counts 1 + `more` times: mean(|found - target| (1 + more hole)).
+    """Mean absolute difference in which a missing place counts 1 + `more` times.
+
+    mean(|found - target| (1 + more hole)).
 
     Args:
         hole: (B, 1, H, W), 1 = missing; at the size of the others.
@@ -122,4 +125,34 @@ class SPGObjective(Section):
             with torch.no_grad():
                 targets = look(seen.image, self.layers)
             terms["perceptual"] = perceptual(look(seen.prediction, self.layers), targets)
+        return terms
+
+
+@dataclass(frozen=True)
+class StagesObjective(Section):
+    """1 L1 of the last prediction + 1 L1 of each earlier one, against the image averaged down to its size.
+
+    Args:
+        last: mean absolute error of the raw prediction.
+        earlier: of the predictions of earlier stages or scales, their mean.
+    """
+
+    title: ClassVar[str] = "stages"
+
+    last: float = 1.0
+    earlier: float = 1.0
+
+    def _terms(self, seen: Seen, wanted: list[str]) -> dict[str, Tensor]:
+        terms = {}
+        if "last" in wanted:
+            terms["last"] = (seen.prediction - seen.image).abs().mean()
+        if "earlier" in wanted:
+            if not seen.earlier:
+                raise InputError(
+                    "objective.stages.earlier needs a network with earlier predictions; this one has none. Set it to 0."
+                )
+            errors = [
+                (one - F.interpolate(seen.image, size=one.shape[-2:], mode="area")).abs().mean() for one in seen.earlier
+            ]
+            terms["earlier"] = torch.stack(errors).mean()
         return terms

@@ -14,6 +14,7 @@ from cicm.objectives.adversarial import Adversary
 from cicm.objectives.labels import LabelObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
+from cicm.objectives.semantic import SPGObjective, SPLObjective, StagesObjective
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class ObjectiveConfig:
         adversary: the adversarial loss, `ragan` (Eq. 5-6) or `bce` (MISF's); weighted by `weights.adversarial`.
         judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
         rfr, misf, jpgnet: the published objectives; a section that is there, even an empty one, is added.
+        spl, spg, stages: likewise; `stages` is L1 of the last and of the earlier predictions.
         labels: cross entropy of the label maps that the model predicts; likewise.
     """
 
@@ -62,12 +64,16 @@ class ObjectiveConfig:
     rfr: RFRObjective | None = None
     misf: MISFObjective | None = None
     jpgnet: JPGNetObjective | None = None
+    spl: SPLObjective | None = None
+    spg: SPGObjective | None = None
+    stages: StagesObjective | None = None
     labels: LabelObjective | None = None
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The published objectives that are asked for."""
-        return tuple(section for section in (self.rfr, self.misf, self.jpgnet, self.labels) if section is not None)
+        named = (self.rfr, self.misf, self.jpgnet, self.spl, self.spg, self.stages, self.labels)
+        return tuple(section for section in named if section is not None)
 
     @property
     def published(self) -> dict[str, float]:

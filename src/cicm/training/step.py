@@ -196,7 +196,7 @@ def own_terms(
     if routes and memories:
         terms["route"] = route_term(memories, output.reads, routes, hole)
     if objective.sections:
-        look = {"maps": output.maps, "label": batch.get("label")}
+        look = {"maps": output.maps, "label": batch.get("label"), "earlier": output.prediction.earlier}
         seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
         for section in objective.sections:
             terms |= section.terms(seen)
