@@ -17,4 +17,9 @@ from cicm.networks import (
 )  # each registers itself
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
 from cicm.networks.discriminators import PatchDiscriminator
+from cicm.networks.gated import GatedDiscriminator
+from cicm.networks.pen import PENDiscriminator
 from cicm.networks.registry import create, maker, names, register
+
+DISCRIMINATORS = {"patch": PatchDiscriminator, "gated": GatedDiscriminator, "pen": PENDiscriminator}
+"""Name, as in `training.discriminator` -> a class of (width), called with pictures and holes, that gives logits."""

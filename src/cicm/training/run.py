@@ -18,7 +18,7 @@ from cicm.assembly.weights import UNUSABLE
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.memory import KINDS
-from cicm.networks.discriminators import PatchDiscriminator
+from cicm.networks import DISCRIMINATORS
 from cicm.objectives import Features
 from cicm.training import checkpoint
 from cicm.training.batches import photo_hash, training_photos, training_stream
@@ -128,7 +128,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     bare = build(config.model)
     bare.network.size.check(config.data.crop, config.data.crop)
     notes = _begin_from(bare, config, training.init) if training.init else []
-    judge = PatchDiscriminator(width=training.discriminator_width) if config.objective.weights.adversarial else None
+    judge = make_discriminator(config)
     if training.channels_last:
         bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = judge.to(memory_format=torch.channels_last) if judge else None  # type: ignore[call-overload]
@@ -151,6 +151,13 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
         players.bare_discriminator = judge
     photos = photo_hash(paths, config.data.train)
     return Run(config, fabric, players, average, stream, photos, features=features, notes=notes)
+
+
+def make_discriminator(config: RunConfig) -> torch.nn.Module | None:
+    """The discriminator that the objective asks for; None if it asks for none."""
+    if config.objective.weights.adversarial:
+        return DISCRIMINATORS[config.training.discriminator](width=config.training.discriminator_width)
+    return None
 
 
 def _begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> list[str]:
