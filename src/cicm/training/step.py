@@ -196,7 +196,7 @@ def own_terms(
     if routes and memories:
         terms["route"] = route_term(memories, output.reads, routes, hole)
     if objective.sections:
-        look = {"maps": output.maps, "label": batch.get("label")}
+        look = {"maps": output.maps, "label": batch.get("label"), "earlier": output.prediction.earlier}
         seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
         for section in objective.sections:
             terms |= section.terms(seen)
@@ -205,7 +205,7 @@ def own_terms(
 
 def _missing_in_batch(batch: Batch, objective: ObjectiveConfig) -> Tensor | None:
     """The missing share of the whole batch, over all ranks, where a term divides by it; None elsewhere."""
-    if objective.misf is None or objective.misf.share != "batch":
+    if objective.pen is None and (objective.misf is None or objective.misf.share != "batch"):
         return None
     return mean_over_ranks(batch["hole"].mean())
 
@@ -364,15 +364,15 @@ def _discriminator_step(
     if count > 1:
         with torch.no_grad():
             # One call in training mode, for the one power iteration that a step makes; all others use its result.
-            _judge(players.discriminator, batches[0]["image"], fakes[0])
+            _judge(players.discriminator, batches[0], fakes[0])
             with _still(players.bare_discriminator):
-                known = [_judge(players.discriminator, b["image"], f) for b, f in zip(batches, fakes, strict=True)]
+                known = [_judge(players.discriminator, b, f) for b, f in zip(batches, fakes, strict=True)]
     for index, (batch, fake) in enumerate(zip(batches, fakes, strict=True)):
         with (
             nullcontext() if index == count - 1 else fabric.no_backward_sync(players.discriminator),
             nullcontext() if count == 1 else _still(players.bare_discriminator),
         ):
-            mine = _judge(players.discriminator, batch["image"], fake)
+            mine = _judge(players.discriminator, batch, fake)
             pairs = [mine if i == index else known[i] for i in range(count)]
             loss = discriminator_loss(torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]), _expectation)
             _checked({"discriminator": loss.detach()})
@@ -381,9 +381,10 @@ def _discriminator_step(
     return loss.detach()
 
 
-def _judge(discriminator: Any, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of both, in one pass."""
-    logits = _wide(discriminator(torch.cat([real, fake])))
+def _judge(discriminator: Any, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the images and of the results, in one pass."""
+    real, hole = batch["image"], batch["hole"]
+    logits = _wide(discriminator(torch.cat([real, fake]), torch.cat([hole, hole])))
     return logits[: len(real)], logits[len(real) :]
 
 
@@ -410,8 +411,9 @@ def _frozen_logits(
     assert players.bare_discriminator is not None
     with torch.no_grad(), _still(players.bare_discriminator), fabric.autocast():
         judge = players.bare_discriminator
-        results = [_wide(judge(f)) for f in fakes] if fakes else [None] * len(batches)
-        return [(_wide(judge(b["image"])), r) for b, r in zip(batches, results, strict=True)]
+        holes = [b["hole"] for b in batches]
+        results = [_wide(judge(f, h)) for f, h in zip(fakes, holes, strict=True)] if fakes else [None] * len(batches)
+        return [(_wide(judge(b["image"], b["hole"])), r) for b, r in zip(batches, results, strict=True)]
 
 
 def _adversarial(
@@ -431,7 +433,7 @@ def _adversarial(
     judge.requires_grad_(False)
     try:
         with _still(judge), fabric.autocast():
-            mine = judge(result)
+            mine = judge(result, batches[index]["hole"])
     finally:
         judge.requires_grad_(True)
     fakes = [_wide(mine) if i == index else logits for i, (_, logits) in enumerate(frozen)]
