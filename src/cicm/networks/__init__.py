@@ -2,5 +2,5 @@
 
 from cicm.networks import jpgnet, lama, misf, rfr, spg, spl, unet  # each registers itself
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
-from cicm.networks.discriminators import PatchDiscriminator
+from cicm.networks.discriminators import MapDiscriminator, PatchDiscriminator
 from cicm.networks.registry import create, maker, names, register

@@ -8,7 +8,8 @@ from cicm.objectives.adversarial import (
     generator_loss,
 )
 from cicm.objectives.features import Features, perceptual, style
-from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section, Seen
+from cicm.objectives.lama import LaMaObjective, gradient_penalty, patch_loss
+from cicm.objectives.published import JPGNetObjective, Judge, MISFObjective, RFRObjective, Section, Seen
 from cicm.objectives.reconstruction import masked_l1, reconstruction, share_l1, total_variation
 from cicm.objectives.structure import structural_similarity
 from cicm.objectives.total import ObjectiveConfig, Weights, weighted_total

@@ -12,7 +12,7 @@ Facts are those of the published code, where it differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,9 @@ from torch import Tensor
 from cicm.objectives.features import Features, perceptual, style
 from cicm.objectives.reconstruction import masked_l1, share_l1, total_variation
 from cicm.objectives.structure import structural_similarity
+
+Judge = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+"""Pictures (B, 3, H, W) in [0, 1] -> logits (B, 1, h, w), and the maps before them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Seen:
         hole: (B, 1, H, W), 1 = missing.
         features: name of a classifier -> its maps; needed for the terms of a section's `from_features` alone.
         share: mean of the whole batch's holes, over all its portions; for MISF's `share = "batch"` alone.
+        judge: pictures -> logits and maps of a discriminator without gradients of its own; for LaMa's alone.
     """
 
     prediction: Tensor
@@ -43,6 +47,7 @@ class Seen:
     hole: Tensor
     features: Mapping[str, Features] = field(default_factory=dict)
     share: Tensor | None = None
+    judge: Judge | None = None
 
 
 class Section:
@@ -51,11 +56,13 @@ class Section:
     Attributes:
         classifier: whose features some terms need; empty for none.
         from_features: the names of these terms.
+        no_terms: fields that are numbers, and no weight of a term.
     """
 
     title: ClassVar[str]
     classifier: ClassVar[str] = ""
     from_features: ClassVar[tuple[str, ...]] = ()
+    no_terms: ClassVar[tuple[str, ...]] = ()
 
     def weights(self) -> dict[str, float]:
         """Name of a term, as in the log -> its weight."""
@@ -81,7 +88,7 @@ class Section:
 
 
 def _numbers(section: Any) -> dict[str, float]:
-    values = {f.name: getattr(section, f.name) for f in fields(section)}
+    values = {f.name: getattr(section, f.name) for f in fields(section) if f.name not in section.no_terms}
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cicm.conventions import InputError
 from cicm.objectives.adversarial import Adversary
+from cicm.objectives.lama import LaMaObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
 
@@ -41,7 +42,8 @@ class ObjectiveConfig:
         printed_similarities: Eq. 8 as sums of dot products, l = o included.
         adversary: the adversarial loss, `ragan` (Eq. 5-6) or `bce` (MISF's); weighted by `weights.adversarial`.
         judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
-        rfr, misf, jpgnet: the published objectives; a section that is there, even an empty one, is added.
+        rfr, misf, jpgnet, lama: the published objectives; a section that is there, even an empty one, is added.
+            LaMa's has a discriminator of its own, so that `weights.adversarial` must then be 0.
     """
 
     weights: Weights = field(default_factory=Weights)
@@ -56,11 +58,24 @@ class ObjectiveConfig:
     rfr: RFRObjective | None = None
     misf: MISFObjective | None = None
     jpgnet: JPGNetObjective | None = None
+    lama: LaMaObjective | None = None
+
+    def __post_init__(self) -> None:
+        if self.judged_by_maps and self.weights.adversarial:
+            raise InputError(
+                "objective.weights.adversarial and objective.lama both train a discriminator; set weights.adversarial "
+                "to 0, or objective.lama.adversarial and objective.lama.matching."
+            )
+
+    @property
+    def judged_by_maps(self) -> bool:
+        """Whether LaMa's discriminator takes part."""
+        return self.lama is not None and self.lama.needs_judge
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The published objectives that are asked for."""
-        return tuple(section for section in (self.rfr, self.misf, self.jpgnet) if section is not None)
+        return tuple(section for section in (self.rfr, self.misf, self.jpgnet, self.lama) if section is not None)
 
     @property
     def published(self) -> dict[str, float]:

@@ -21,8 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cicm.assembly import Inpainting, MemoryInpainter
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio
 from cicm.memory.terms import ratio_term, similarity_terms
-from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
+from cicm.objectives import ADVERSARIES, Features, Judge, ObjectiveConfig, Seen, reconstruction, weighted_total
 from cicm.ops import complete_cells, missing_share
+from cicm.training.alternating import constant_judge, discriminator_step
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
 Batch = Mapping[str, Tensor]  # `image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing
@@ -38,7 +39,8 @@ class Players:
 
     Args:
         model: as the engine wrapped it (data-parallel, precision); called for every forward.
-        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
+        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term. LaMa's
+            is wrapped with its loss, see `training.alternating.Referee`.
     """
 
     model: Any
@@ -113,6 +115,7 @@ def own_terms(
     *,
     features: Mapping[str, Features] | None = None,
     share: Tensor | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Tensor]:
     """Terms of which the whole batch's is the mean over its portions: `inpaint` (Eq. 5), with memories `ratio` (Eq. 7).
 
@@ -121,7 +124,7 @@ def own_terms(
     Args:
         portions: into how many equal parts the whole batch was cut, over ranks and micro-batches. The printed sum over
             regions is a sum over all of them, so that a portion's own counts so many times in the mean.
-        features, share: what the published objectives look at besides, see `Seen`.
+        features, share, judge: what the published objectives look at besides, see `Seen`.
     """
     image, hole = batch["image"], batch["hole"]
     look: dict[str, Any] = {"norm": objective.norm, "hole_weight": objective.hole_weight}
@@ -137,7 +140,7 @@ def own_terms(
     if ratio is not None:
         terms["ratio"] = ratio * (portions if objective.ratio_reduction == "sum" else 1)
     if objective.sections:
-        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share)
+        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, judge)
         for section in objective.sections:
             terms |= section.terms(seen)
     return terms
@@ -187,8 +190,11 @@ def take_step(
     """
     batches = split(batch, accumulate)
     weights, model = objective.weights, players.bare
-    adversarial = players.discriminator is not None
+    alternating = objective.judged_by_maps
+    adversarial = players.discriminator is not None and not alternating
     look: dict[str, Any] = {"features": features, "share": _missing_in_batch(batch, objective)}
+    if alternating:
+        look["judge"] = constant_judge(fabric, players.bare_discriminator)
     whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
 
     # What every micro-batch gives to the terms of the whole batch; with a single one its only forward tells.
@@ -245,6 +251,8 @@ def take_step(
     players.optimizer.step()
     for site, state in states.items():
         model.memories[site].commit(MemoryState(*(t.detach() for t in state)))  # type: ignore[operator, union-attr]
+    if alternating:
+        numbers |= _checked({"discriminator": discriminator_step(fabric, players, batches, clip)})
     named = {
         name: torch.tensor(value, dtype=torch.float64)
         for name, value in numbers.items()
