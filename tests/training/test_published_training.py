@@ -68,7 +68,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No weights on this machine; returns the folder that CICM_WEIGHTS names."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    monkeypatch.setenv(registry.ENVIRONMENT, str(folder))
+    monkeypatch.setenv("CICM_WEIGHTS", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 
@@ -95,7 +95,7 @@ def test_a_missing_file_says_how_to_get_it_and_how_to_do_without(nowhere: Path) 
         load_features(ObjectiveConfig(misf=MISFObjective()), torch.device("cpu"), torch.float32)
     told = str(error.value)
     assert "the terms misf.perceptual, misf.style need vgg19-dcbb9e9d.pth" in told
-    assert "`cicm weights fetch vgg19`" in told
+    assert "`cicm models get vgg19`" in told
     without = [part for part in told.rstrip(".").split() if part.startswith("objective.")]
     assert without == ["objective.misf.perceptual=0", "objective.misf.style=0"]
     recipe = load_recipe("misf-places2", parse_changes(without))
@@ -149,7 +149,7 @@ def test_without_the_file_nothing_is_written_and_the_plan_refuses_too(
     argv = command(photos, tmp_path / "run", **{"objective.rfr.style": 1.0})
     for extra in ([], ["--dry-run"]):
         assert main(argv + extra) == 2
-        assert "cicm weights fetch vgg16" in capsys.readouterr().err
+        assert "cicm models get vgg16" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
 
 
@@ -223,6 +223,21 @@ def test_the_discriminator_sees_what_the_objective_says(fabric64, make_players, 
         take_step(fabric64, players, batch, replace(ALL_TERMS, judged=judged))
         expected = output.composite if judged == "composite" else output.prediction.image
         torch.testing.assert_close(given[0][4:], expected, **ROUNDING)
+
+
+def test_the_discriminator_is_given_the_hole_of_each_picture(fabric64, make_players, batch: Batch) -> None:
+    """Twice of the batch in its own step, image before result; also of micro-batches."""
+    for accumulate in (1, 2):
+        players = make_players(True)
+        given: list[tuple[Tensor, ...]] = []
+        players.bare_discriminator.register_forward_pre_hook(lambda _, x, given=given: given.append(x))
+        take_step(fabric64, players, batch, replace(ALL_TERMS, adversary="hinge"), accumulate=accumulate)
+        for pictures, hole in given:
+            assert len(pictures) == len(hole)
+            known = [i for i in range(4) if torch.equal(hole[0], batch["hole"][i])]
+            assert len(known) == 1
+            same_outside = (pictures[0] - batch["image"][known[0]]) * (1 - hole[0])
+            assert same_outside.abs().max() < 1e-12
 
 
 CUT: dict[str, object] = {

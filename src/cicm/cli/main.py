@@ -10,6 +10,7 @@ from importlib import import_module
 
 from cicm import __version__
 from cicm.conventions import InputError
+from cicm.files import disk_failure, reason_of
 
 VERBS = {
     "inpaint": "fill the holes of a photo, or of all photos in a folder",
@@ -26,7 +27,7 @@ VERBS = {
     "networks": "list the networks with parameters, multiply-adds, sites and sizes",
     "convert": "import published weights of a network, or write them back",
     "export": "write a model as ONNX or as a program of torch",
-    "weights": "list the published weights that metrics need, or fetch one",
+    "models": "list the models and published weights, or download one",
 }
 
 
@@ -63,6 +64,8 @@ def run(argv: Sequence[str]) -> int:
             "cicm has no verb 'run' (IOPaint has). Use cicm inpaint PHOTO --mask MASK -o OUTPUT for photos and "
             "folders, or cicm serve for the page."
         )
+    if verb == "weights":
+        raise InputError("cicm weights is now part of cicm models: cicm models lists, cicm models get NAME downloads.")
     if verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}."
@@ -80,16 +83,22 @@ def run(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script `cicm`. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
     try:
-        return run(sys.argv[1:] if argv is None else argv)
+        code = run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # a full disk behind it is told here
+        return code
     except InputError as error:
         print(f"cicm: error: {error}", file=sys.stderr)
-        return 2
+        return 1 if disk_failure(error) else 2
     except KeyboardInterrupt:
         print("cicm: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away, as `cicm ... | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"cicm: error: {where}{reason_of(error)}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

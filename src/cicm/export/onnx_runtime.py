@@ -183,13 +183,15 @@ def open_session(path: str | os.PathLike, device: str = "auto", threads: int | N
 
 
 def _rule(values: Any) -> SizeRule:
-    multiple, minimum = values["multiple_of"], values["minimum"]
+    numbers = [values["multiple_of"], values["minimum"], values.get("maximum", 0)]
+    low = (1, 1, numbers[1] if numbers[2] else 0)
+    if not all(type(n) is int and least <= n <= SIDES for n, least in zip(numbers, low, strict=True)):
+        raise ValueError(f"no size rule can be {values}"[:200])
     padding = values.get("padding", "around")  # older files do not say
     if padding not in ("around", "end"):
         raise ValueError(f"no size rule can be {values}"[:200])
-    if type(multiple) is not int or type(minimum) is not int or not (1 <= multiple <= SIDES and 1 <= minimum <= SIDES):
-        raise ValueError(f"no size rule can be {values}"[:200])
-    return SizeRule(multiple, minimum, padding)
+    multiple, minimum, maximum = numbers
+    return SizeRule(multiple, minimum, maximum, padding)
 
 
 def _threads() -> int:

@@ -1,6 +1,25 @@
 """Inpainting networks: one architecture, one file, one paper; and the contract that all keep."""
 
-from cicm.networks import jpgnet, lama, misf, rfr, spg, spl, unet  # each registers itself
+from cicm.networks import (
+    gated,
+    jpgnet,
+    lama,
+    migan,
+    misf,
+    pen,
+    rfr,
+    spg,
+    spl,
+    srm,
+    swap,
+    tmad,
+    unet,
+)  # each registers itself
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
 from cicm.networks.discriminators import MapDiscriminator, PatchDiscriminator
+from cicm.networks.gated import GatedDiscriminator
+from cicm.networks.pen import PENDiscriminator
 from cicm.networks.registry import create, maker, names, register
+
+DISCRIMINATORS = {"patch": PatchDiscriminator, "gated": GatedDiscriminator, "pen": PENDiscriminator}
+"""Name, as in `training.discriminator` -> a class of (width), called with pictures and holes, that gives logits."""

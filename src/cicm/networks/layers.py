@@ -6,10 +6,12 @@ from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cicm.conventions import InputError
 
 Norm = Literal["none", "group", "instance"]
+Padding = Literal["zeros", "reflect", "replicate"]
 
 
 def _norm_layer(kind: Norm, channels: int) -> nn.Module:
@@ -32,14 +34,16 @@ def conv_block(
     dilation: int = 1,
     norm: Norm = "none",
     slope: float = 0.0,
+    padding_mode: Padding = "zeros",
 ) -> nn.Sequential:
     """Convolution, normalisation, rectifier; stride 1 keeps the size, stride 2 halves an even one.
 
     Args:
+        padding_mode: what lies beyond the border; `reflect` needs a map that is larger than the padding.
         slope: negative slope of the rectifier; 0 is a ReLU.
     """
     padding = (kernel - 1) // 2 * dilation if kernel % 2 else (kernel - stride) // 2
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=norm == "none")
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=norm == "none", padding_mode=padding_mode)
     # He et al. 2015, for the rectifier that follows: without normalisation 15 layers need the right scale at the start.
     if not conv.weight.is_meta:  # there torch would import its compiler first, which takes a second
         nn.init.kaiming_normal_(conv.weight, a=slope, nonlinearity="leaky_relu")
@@ -92,3 +96,22 @@ class DilatedResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         return x + self.conv_block(x)
+
+
+def pad_same(x: Float[Tensor, "B C H W"], conv: nn.Conv2d) -> Float[Tensor, "B C h w"]:
+    """Zeros around a map so that the convolution that follows, which pads nothing itself, gives ceil(H / stride) rows.
+
+    TensorFlow's `SAME`: what can't be shared evenly goes to the bottom and to the right.
+
+    Example:
+        >>> import torch
+        >>> pad_same(torch.ones(1, 1, 1, 4), nn.Conv2d(1, 1, (1, 3), stride=2)).flatten()
+        tensor([1., 1., 1., 1., 0.])
+    """
+    sides: list[int] = []
+    for axis in (1, 0):
+        size, stride = x.shape[2 + axis], conv.stride[axis]
+        reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
+        needed = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        sides += [needed // 2, needed - needed // 2]
+    return F.pad(x, sides)

@@ -53,9 +53,25 @@ class Origin:
         return f"{self.source} @ {self.revision}" if self.revision else self.source
 
 
+_DESCRIBED = Origin("this project, after the description, not the authors' code", "", "Apache-2.0")
+
 ORIGINS = {
     "unet": Origin("this project", "", "Apache-2.0"),
+    "srm": _DESCRIBED,
+    "swap": _DESCRIBED,
+    "tmad": _DESCRIBED,
+    "gated": Origin(
+        "github.com/JiahuiYu/generative_inpainting",
+        "3a53243",
+        "CC BY-NC 4.0; parameters under the names of nipponjo/deepfillv2-pytorch, which has no licence file",
+    ),
+    "pen": Origin("github.com/researchmm/PEN-Net-for-Inpainting", "8721a55", "MIT"),
     "rfr": Origin("github.com/jingyuanli001/RFR-Inpainting", "e1cad6a", "MIT; its partial convolution BSD-3-Clause"),
+    "migan": Origin(
+        "github.com/Picsart-AI-Research/MI-GAN",
+        "ca4df2e",
+        "MIT (inference); its training code holds files of NVIDIA's, all rights reserved. Weights: MIT",
+    ),
     "lama": Origin("github.com/advimman/lama", "786f593", "Apache-2.0"),
     "misf": Origin(
         "github.com/tsingqguo/misf",

@@ -39,7 +39,7 @@ class LaMaObjective(Section):
     classifier: ClassVar[str] = "ade20k"
     from_features: ClassVar[tuple[str, ...]] = ("perceptual",)
     from_judge: ClassVar[tuple[str, ...]] = ("adversarial", "matching")
-    no_terms: ClassVar[tuple[str, ...]] = ("r1",)
+    settings: ClassVar[tuple[str, ...]] = ("r1",)
     layers: ClassVar[tuple[str, ...]] = ("layer1", "layer2", "layer3", "layer4")
 
     known: float = 10.0

@@ -37,7 +37,10 @@ class Seen:
         image: (B, 3, H, W) in [0, 1].
         hole: (B, 1, H, W), 1 = missing.
         features: name of a classifier -> its maps; needed for the terms of a section's `from_features` alone.
-        share: mean of the whole batch's holes, over all its portions; for MISF's `share = "batch"` alone.
+        share: mean of the whole batch's holes, over all its portions; for MISF's `share = "batch"` and PEN-Net's terms.
+        maps: what the network predicts besides, by name; (B, N, h, w) logits of label maps begin with `labels`.
+        earlier: (B, 3, h, w) each, predictions of earlier stages or smaller scales, coarse to fine.
+        label: (B, H, W), classes of the whole picture, and void; None without label maps.
         judge: pictures -> logits and maps of a discriminator without gradients of its own; for LaMa's alone.
     """
 
@@ -47,6 +50,9 @@ class Seen:
     hole: Tensor
     features: Mapping[str, Features] = field(default_factory=dict)
     share: Tensor | None = None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    label: Tensor | None = None
+    earlier: tuple[Tensor, ...] = ()
     judge: Judge | None = None
 
 
@@ -56,13 +62,13 @@ class Section:
     Attributes:
         classifier: whose features some terms need; empty for none.
         from_features: the names of these terms.
-        no_terms: fields that are numbers, and no weight of a term.
+        settings: fields that are numbers and no weights.
     """
 
     title: ClassVar[str]
     classifier: ClassVar[str] = ""
     from_features: ClassVar[tuple[str, ...]] = ()
-    no_terms: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def weights(self) -> dict[str, float]:
         """Name of a term, as in the log -> its weight."""
@@ -88,7 +94,7 @@ class Section:
 
 
 def _numbers(section: Any) -> dict[str, float]:
-    values = {f.name: getattr(section, f.name) for f in fields(section) if f.name not in section.no_terms}
+    values = {f.name: getattr(section, f.name) for f in fields(section) if f.name not in section.settings}
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}
 
 

@@ -27,9 +27,9 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from cicm.conventions import InputError
-from cicm.files import check_output, check_readable, reason_of, write_atomic
+from cicm.files import check_output, open_readable, reason_of, write_atomic
 from cicm.photos.formats import ENDINGS, LOSSY, WRITERS, fitted
-from cicm.photos.headers import FORMATS, MAX_PIXELS, check_pixels, check_single, open_header, refused
+from cicm.photos.headers import FORMATS, MAX_PIXELS, check_pixels, check_single, load, open_header, refused
 from cicm.photos.metadata import Metadata, metadata_of
 from cicm.photos.pixels import Pixels, pixels_of_image
 
@@ -91,8 +91,7 @@ def open_photo(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Phot
         InputError: missing, a folder, empty, no picture, truncated or damaged, too large, animated, of several pages,
             or in a mode that can't be given back exactly.
     """
-    file = check_readable(path, "photo")
-    return _opened(file, lambda: file.open("rb"), max_pixels)
+    return _opened(Path(path), lambda: open_readable(path, "photo"), max_pixels)
 
 
 def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -116,7 +115,7 @@ def _opened(file: Path, source: Callable[[], BinaryIO], max_pixels: int) -> Phot
             check_pixels(file, image.size, max_pixels)
             check_single(file, image)
             deep = _deep_rawmode(file, image)
-            image.load()
+            load(stream, image)
             metadata, orientation, notes = metadata_of(image)
             upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
             upright.info = image.info  # older Pillow loses the key colour on the way
@@ -149,14 +148,14 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, least: 
     Raises:
         InputError: as `open_photo`.
     """
-    file = check_readable(path, "photo")
+    file = Path(path)
     try:
-        with file.open("rb") as stream, open_header(stream, file) as image:
+        with open_readable(file, "photo") as stream, open_header(stream, file) as image:
             check_pixels(file, image.size, max_pixels)
             if image.format == "JPEG" and image.mode in ("RGB", "L"):  # most photos: without the book-keeping
                 if least:
                     image.draft(image.mode, (least, least))
-                image.load()
+                load(stream, image)
                 _, orientation, _ = metadata_of(image)
                 upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
                 return np.array(upright.convert("RGB"))

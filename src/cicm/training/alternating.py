@@ -59,12 +59,13 @@ def discriminator_step(fabric: Any, players: Any, batches: Sequence[Mapping[str,
         players: as `training.step` has them, `discriminator` a `Referee`; the network is in training mode and is called
             once for each micro-batch.
         clip: largest norm of the gradient; 0 clips nothing.
+        forward: (model, batch) -> what the model gives.
     """
     players.discriminator_optimizer.zero_grad(set_to_none=True)
     losses = []
     for index, batch in enumerate(batches):
         with torch.no_grad():
-            fake = players.model(batch["image"] * (1 - batch["hole"]), batch["hole"]).prediction.image
+            fake = forward(players.model, batch).prediction.image
         last = index == len(batches) - 1
         with nullcontext() if last else fabric.no_backward_sync(players.discriminator):
             loss = players.discriminator(batch["image"], fake, batch["hole"])

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from cicm.assembly import ModelConfig
 from cicm.conventions import BANDS, InputError
-from cicm.datasets import layout_named
+from cicm.datasets import classes_of, layout_named
 from cicm.objectives import ObjectiveConfig
 from cicm.training.schedule import Schedule
 
@@ -23,6 +23,8 @@ class DataConfig:
         layout: name of a published data set's layout (`cicm data list`); `train` and `val` are then its folder, and the
             photos those of `train_split` and `val_split`. Empty: `train` and `val` hold photos and nothing else.
         train_split, val_split: splits of the layout.
+        labels: batches carry the label maps of the layout, which must have some (`cicm data list NAME`); photos without
+            one are left out.
         match: patterns such as `coco-*`; only photos whose path below the folder fits one of them. Empty: all.
         limit: use only so many training photos, evenly spread over the folder; 0 uses all.
         crop: side of the square crops, pixels.
@@ -48,6 +50,7 @@ class DataConfig:
     layout: str = ""
     train_split: str = "train"
     val_split: str = "val"
+    labels: bool = False
     match: tuple[str, ...] = ()
     limit: int = 0
     crop: int = 256
@@ -67,6 +70,8 @@ class DataConfig:
     cache_mb: float = 512.0
 
     def __post_init__(self) -> None:
+        if self.labels:
+            classes_of(self.layout)
         if self.layout:
             layout = layout_named(self.layout, "photos")
             _one_of(self, "train_split", tuple(layout.counts))
@@ -95,13 +100,15 @@ class TrainingConfig:
             0 never does. A larger one later goes on from there.
         lr: highest learning rate, reached after `warmup_steps`, falling as `schedule` says to `lr_last` at the end.
         lr_last: learning rate of the last step, as a share of `lr`.
-        schedule: `cosine`, `constant`, or `linear`, which stays at `lr` until the share `decay_from` of the run.
-        decay_from: for `linear` alone.
+        schedule: `cosine`; `constant`; `linear`, which stays at `lr` until the share `decay_from` of the run, then
+            falls; `step`, which drops to `lr_last` there.
+        decay_from: for `linear` and `step`.
         betas, weight_decay: of AdamW; without decay it is Adam.
         freeze: beginnings of names of the network's parameters that are not trained, as `generator`; modules that hold
             nothing else run in evaluation mode.
         freeze_norm: every BatchNorm of the network runs in evaluation mode, on the running statistics that it began
             with; its weight and bias are trained all the same.
+        discriminator: `patch`, or that of a published network, `gated` (which sees the hole) or `pen`.
         discriminator_lr: constant learning rate of the discriminator; used where the adversarial weight is above 0.
         discriminator_betas: of its AdamW; without them those of the network's.
         discriminator_width: channels of the discriminator's first layer.
@@ -136,6 +143,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     freeze: tuple[str, ...] = ()
     freeze_norm: bool = False
+    discriminator: Literal["patch", "gated", "pen"] = "patch"
     discriminator_lr: float = 1e-4
     discriminator_betas: tuple[float, float] | None = None
     discriminator_width: int = 64
@@ -173,9 +181,9 @@ class TrainingConfig:
             betas = getattr(self, name)
             if betas is not None and (len(betas) != 2 or not all(0 <= beta < 1 for beta in betas)):
                 raise InputError(f"training.{name} must be two numbers in [0, 1); got {betas}.")
-        if not 0 <= self.decay_from < 1 or (self.decay_from and self.schedule != "linear"):
+        if not 0 <= self.decay_from < 1 or (self.decay_from and self.schedule not in ("linear", "step")):
             raise InputError(
-                "training.decay_from must be a share in [0, 1), and 0 unless training.schedule is 'linear'; "
+                "training.decay_from must be a share in [0, 1), and 0 unless training.schedule is 'linear' or 'step'; "
                 f"got {self.decay_from} with {self.schedule!r}."
             )
 
@@ -188,6 +196,17 @@ class RunConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        labels = self.model.labels
+        if labels is not None and self.data.labels and labels.layout != self.data.layout:
+            raise InputError(
+                f"the model's labels are those of {labels.layout}, the photos' those of {self.data.layout}. Set "
+                "model.labels.layout and data.layout alike."
+            )
+        asks = "objective.labels" if self.objective.labels is not None else "model.labels" if labels else ""
+        if asks and not self.data.labels:
+            raise InputError(f"{asks} is about label maps; set data.labels = true, and a data.layout that has some.")
 
 
 # What a resumed run may change, because no step's numbers depend on it.

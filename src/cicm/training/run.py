@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from cicm.assembly import MemoryInpainter, build, load_weights
+from cicm.assembly.weights import UNUSABLE
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.memory import KINDS
-from cicm.networks.discriminators import MapDiscriminator, PatchDiscriminator
+from cicm.networks import DISCRIMINATORS, MapDiscriminator
 from cicm.objectives import Features
 from cicm.training import checkpoint
 from cicm.training.alternating import Referee
@@ -144,7 +145,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     optimizer = torch.optim.AdamW(trained(bare), training.lr, weight_decay=training.weight_decay, **adam)
     called = torch.compile(bare) if training.compile else bare
     model, engine_optimizer = fabric.setup(called, optimizer)
-    players = Players(model, engine_optimizer, bare)
+    players = Players(model, engine_optimizer, bare, teacher=average.model if average else None)  # type: ignore[arg-type]
     if judge is not None:
         adam["betas"] = training.discriminator_betas or training.betas
         judge_optimizer = torch.optim.AdamW(judge.parameters(), training.discriminator_lr, weight_decay=0.0, **adam)
@@ -161,7 +162,7 @@ def make_discriminator(config: RunConfig) -> nn.Module | None:
     if config.objective.judged_by_maps:
         return MapDiscriminator(width=config.training.discriminator_width)
     if config.objective.weights.adversarial:
-        return PatchDiscriminator(width=config.training.discriminator_width)
+        return DISCRIMINATORS[config.training.discriminator](width=config.training.discriminator_width)
     return None
 
 
@@ -222,12 +223,28 @@ def save(run: Run, output: Path) -> None:
     barrier()
 
 
-def restore(run: Run, state: dict[str, Any]) -> None:
+def restore(run: Run, state: dict[str, Any], path: Path) -> None:
     """Put a fresh run where a checkpoint was taken.
 
+    Args:
+        path: of the checkpoint, for messages.
+
     Raises:
-        InputError: the photos are others, or the number of processes.
+        InputError: the photos are others; a checkpoint that is whole, but not of such a run.
     """
+    try:
+        _restore(run, state)
+    except InputError:
+        raise
+    except (*UNUSABLE, IndexError) as error:
+        told = next(iter(str(error).splitlines()), "").rstrip(":. ")
+        raise InputError(
+            f"{path} is whole, but not a checkpoint of this run ({type(error).__name__}: {told[:200]}). Nothing was "
+            f"changed. Move it away: the run then goes on from {checkpoint.PREVIOUS}, or begins anew without one."
+        ) from error
+
+
+def _restore(run: Run, state: dict[str, Any]) -> None:
     if state["photos"] != run.photos:
         raise InputError(
             f"the photos in {run.config.data.train} are not those that this run began with (their names differ). "
@@ -235,17 +252,29 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         )
     players = run.players
     players.bare.load_state_dict(state["model"])
-    players.optimizer.load_state_dict(state["optimizer"])
+    _restore_optimizer(players.optimizer, state["optimizer"])
     if run.average:
         run.average.model.load_state_dict(state["average"])
-        run.average.updates = state["updates"]
+        run.average.updates = int(state["updates"])
     if players.bare_discriminator is not None:
         players.bare_discriminator.load_state_dict(state["discriminator"])
-        players.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-    run.step, run.reseeded = state["step"], state["reseeded"]
+        _restore_optimizer(players.discriminator_optimizer, state["discriminator_optimizer"])
+    if state["step"] < 0:
+        raise ValueError(f"its step is {state['step']}")
+    run.step, run.reseeded = int(state["step"]), int(state["reseeded"])
     run.best = (float(state["best"][0]), int(state["best"][1]))
     if len(state["random"]) == world_size():  # another number of processes goes on with fresh ones
         checkpoint.restore_random_states(state["random"][rank()])
+
+
+def _restore_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Load an optimizer's state; torch itself looks at the number of its tensors alone, not at their shapes."""
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for name, value in optimizer.state[parameter].items():
+                if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
+                    raise ValueError(f"{name} of shape {tuple(value.shape)} for weights of {tuple(parameter.shape)}")
 
 
 def on_device(run: Run, batch: Any) -> Batch:
@@ -253,4 +282,5 @@ def on_device(run: Run, batch: Any) -> Batch:
     dtype = torch.float64 if run.config.training.precision == "64-true" else torch.float32
     layout = torch.channels_last if run.config.training.channels_last else torch.contiguous_format
     moved = {name: run.fabric.to_device(batch[name]).to(dtype) for name in ("image", "hole")}
-    return {name: value.contiguous(memory_format=layout) for name, value in moved.items()}
+    ready = {name: value.contiguous(memory_format=layout) for name, value in moved.items()}
+    return ready | ({"label": run.fabric.to_device(batch["label"])} if "label" in batch else {})
