@@ -49,8 +49,8 @@ class ObjectiveConfig:
         adversary: the adversarial loss, `ragan` (Eq. 5-6), `bce` (MISF's) or `hinge` (DeepFill's); weighted by
             `weights.adversarial`.
         judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
-        rfr, misf, jpgnet, gated, pen, lama: the published objectives; a section that is there, even an empty one, is added.
-            LaMa's has a discriminator of its own, so that `weights.adversarial` must then be 0.
+        rfr, misf, jpgnet, gated, pen, lama: the published objectives; a section that is there, even an empty one, is
+            added. LaMa's has a discriminator of its own, so that `weights.adversarial` must then be 0.
         labels: cross entropy of the label maps that the model predicts; likewise.
     """
 

@@ -52,7 +52,13 @@ def constant_judge(fabric: Any, judge: Any) -> Judge:
     return look
 
 
-def discriminator_step(fabric: Any, players: Any, batches: Sequence[Mapping[str, Tensor]], clip: float) -> Tensor:
+def discriminator_step(
+    fabric: Any,
+    players: Any,
+    batches: Sequence[Mapping[str, Tensor]],
+    clip: float,
+    forward: Callable[[Any, Mapping[str, Tensor]], Any],
+) -> Tensor:
     """One step of the discriminator; returns its loss, the penalty included.
 
     Args:
