@@ -25,6 +25,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             label = np.full((64, 64), index, np.uint8)  # for recipes with label maps: SegNet's layout of CamVid
             (folder / f"{part}annot").mkdir(exist_ok=True)
             Image.fromarray(label).save(folder / f"{part}annot" / f"{index}.png")
+            for kind, what, pixels in (  # and the layout of Cityscapes
+                ("leftImg8bit", "leftImg8bit", rng.integers(0, 255, (64, 64, 3), np.uint8)),
+                ("gtFine", "gtFine_labelIds", label + 7),
+            ):
+                (folder / kind / part / "ulm").mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / kind / part / "ulm" / f"ulm_000000_00000{index}_{what}.png")
     return folder
 
 
@@ -32,7 +38,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_recipe_resolves_builds_tiny_and_takes_one_step(name: str, photos: Path, tmp_path: Path):
     recipe = load_recipe(name)
     assert recipe.about
-    width = 8 if recipe.model.network == "rfr" else 2
+    width = {"rfr": 8, "pen": 4}.get(recipe.model.network, 2)
     labels = recipe.model.labels
     sets = labels.classes if labels else 2  # one for each class
     changes = [
@@ -111,8 +117,12 @@ def test_what_is_wrong_is_named(tmp_path: Path):
         (UNET + "[objective.rfr]\nstlye = 1.0\n", "did you mean 'objective.rfr.style'"),
         (UNET + "[objective.misfit]\nl1 = 1.0\n", "did you mean 'objective.misf'"),
         (UNET + '[objective.misf]\nshare = "pixel"\n', "objective.misf.share must be one of 'image', 'batch'"),
-        (UNET + '[objective]\nadversary = "wgan"\n', "objective.adversary must be one of 'ragan', 'bce'"),
-        (UNET + '[training]\nschedule = "step"\n', "training.schedule must be one of 'cosine', 'constant', 'linear'"),
+        (UNET + '[objective]\nadversary = "wgan"\n', "objective.adversary must be one of 'ragan', 'bce', 'hinge'"),
+        (
+            UNET + '[training]\nschedule = "steps"\n',
+            "training.schedule must be one of 'cosine', 'constant', 'linear', 'step'",
+        ),
+        (UNET + '[training]\ndiscriminator = "gan"\n', "training.discriminator must be one of 'patch', 'gated', 'pen'"),
         (UNET + "[training]\ndecay_from = 0.5\n", "unless training.schedule is 'linear'"),
         (UNET + "[training]\ndiscriminator_betas = [0.5, 1.0]\n", "training.discriminator_betas must be two numbers"),
         ("[training]\nsteps = 1\n", "model is missing"),

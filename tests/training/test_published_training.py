@@ -224,6 +224,21 @@ def test_the_discriminator_sees_what_the_objective_says(fabric64, make_players, 
         torch.testing.assert_close(given[0][4:], expected, **ROUNDING)
 
 
+def test_the_discriminator_is_given_the_hole_of_each_picture(fabric64, make_players, batch: Batch) -> None:
+    """Twice of the batch in its own step, image before result; also of micro-batches."""
+    for accumulate in (1, 2):
+        players = make_players(True)
+        given: list[tuple[Tensor, ...]] = []
+        players.bare_discriminator.register_forward_pre_hook(lambda _, x, given=given: given.append(x))
+        take_step(fabric64, players, batch, replace(ALL_TERMS, adversary="hinge"), accumulate=accumulate)
+        for pictures, hole in given:
+            assert len(pictures) == len(hole)
+            known = [i for i in range(4) if torch.equal(hole[0], batch["hole"][i])]
+            assert len(known) == 1
+            same_outside = (pictures[0] - batch["image"][known[0]]) * (1 - hole[0])
+            assert same_outside.abs().max() < 1e-12
+
+
 CUT: dict[str, object] = {
     "objective.adversary": "bce",
     "objective.judged": "prediction",

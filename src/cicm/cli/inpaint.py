@@ -71,6 +71,7 @@ _FOLDER_ONLY = {
     "limit": None,
     "report": None,
     "dry_run": False,
+    "verify": False,
     "workers": None,
     "batch": None,
     "ram": 2048,
@@ -87,7 +88,7 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("photo", type=str, metavar="PHOTO", help="a photo: JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF; or a folder")
     add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write; for a folder, a folder")
-    add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
+    add("--overwrite", action="store_true", help="replace OUTPUT if it exists; in a folder, make all results again")
     add("--quiet", action="store_true", help="print errors and warnings only")
 
     add = parser.add_argument_group("where to fill (choose one)").add_argument
@@ -111,6 +112,7 @@ def build_parser() -> ArgumentParser:
     add(
         "--album", type=str, metavar="PATH", help="other photos: a folder, a file of cicm remember, or self in a folder"
     )
+    add("--labels", type=str, metavar="FILE", help="one photo: its label map, for weights that were trained with some")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--strategy", type=str, default=default.strategy, metavar="NAME", help=", ".join(STRATEGIES))
     add(
@@ -131,6 +133,7 @@ def build_parser() -> ArgumentParser:
 
     add = parser.add_argument_group("folders").add_argument
     add("--dry-run", action="store_true", help="check all photos, time three, write nothing")
+    add("--verify", action="store_true", help="read the results that are there, to find any that changed")
     add("--format", type=str, metavar="NAME", help="format of all results, such as png (default: each as it was)")
     add("--missing", type=str, default="fail", metavar="fail|skip", help="what to do with a photo without a mask")
     add("--report", type=str, metavar="FILE", help="write one row for each photo, as .jsonl or .csv")
@@ -185,7 +188,15 @@ def _check_fill(options: Namespace) -> None:
         raise InputError(f"--variants is for one photo; {options.photo} is a folder. Leave it out, or name a photo.")
     if options.variants > 1 and settings.fill == "network":
         raise InputError("--variants needs patches; the network alone has one answer. Leave --fill network out.")
-    check_model(options.model)
+    found = check_model(options.model)
+    if options.labels and folder:
+        raise InputError(f"--labels is for one photo; {options.photo} is a folder. Leave it out, or name a photo.")
+    other = found is not None and not str(found).endswith(".safetensors")
+    if options.labels and (other or settings.strategy == "tile" or settings.fill == "exemplar"):
+        raise InputError(
+            "--labels needs a .safetensors file of weights, which sees the photo in one piece; leave out "
+            f"{f'--model {options.model}' if other else f'--strategy {settings.strategy}, --fill exemplar'}."
+        )
     if options.album == "self" and not folder:
         raise InputError(f"--album self is for a folder of photos; {options.photo} is none. Name a folder as album.")
     if options.album and options.album != "self" and not os.path.isdir(options.album):
@@ -279,10 +290,11 @@ def _inpaint(options: Namespace) -> int:
 
     # Everything that can be wrong with files is found before torch is loaded, so that errors come at once.
     from cicm.photos.formats import ENDINGS, fitted
+    from cicm.photos.labels import check_labels
     from cicm.photos.marking import mark
     from cicm.photos.photo import open_photo, save_photo
 
-    inputs = [options.photo, *(file for file in (options.mask, options.model) if file)]
+    inputs = [options.photo, *(file for file in (options.mask, options.model, options.labels) if file)]
     check_readable(options.photo, "photo")
     if options.mask:
         check_readable(options.mask, "mask")
@@ -293,10 +305,14 @@ def _inpaint(options: Namespace) -> int:
     with libraries_silent() as stream, _warnings_as_lines(stream):
         photo = open_photo(options.photo)
         pixels, hole = mark(photo.pixels, _marks_of(options))
+    if options.labels:
+        check_labels(options.labels, options.photo, photo.size)
     fitted(pixels, ENDINGS[outputs[0].suffix.lower()])
 
     album = album_of(options)
     inpainter = inpainter_of(options, album)
+    if options.labels:
+        inpainter.look_at_labels(options.labels, photo.size)  # type: ignore[attr-defined]
     told: set[str] = set()
     for seed, output in enumerate(outputs):
         inpainter.settings = inpainter.settings.changed(seed=seed)

@@ -53,6 +53,7 @@ def inpaint_folder(
         masks,
         ending=f".{options.format.lower().removeprefix('.')}" if options.format else None,
         overwrite=options.overwrite,
+        verify=options.verify,
         missing=options.missing,
         shard=_shard(options.shard),
         limit=options.limit,

@@ -28,6 +28,7 @@ from cicm.assembly import LoadedModel
 from cicm.conventions import InputError
 from cicm.export.onnx_runtime import FORMAT
 from cicm.files import atomic, check_output
+from cicm.locks import alone, lock_of
 
 if TYPE_CHECKING:
     import onnx
@@ -93,7 +94,7 @@ def export(loaded: LoadedModel, path: str | os.PathLike, kind: str, *, overwrite
         _need_packages()
     program = _Program(loaded.model).eval()
     sizes = _sizes(loaded.model.network.size)
-    with atomic(target, overwrite=overwrite) as temporary:
+    with alone(lock_of(target), f"another process writes {target}"), atomic(target, overwrite=overwrite) as temporary:
         with _quietly(), torch.no_grad():
             try:
                 write(program, example(*sizes[0]), _metadata(loaded), os.fspath(temporary))
@@ -176,7 +177,8 @@ def _traced(program: nn.Module, inputs: tuple[Tensor, Tensor], rule: Any) -> tor
 
 def _write_torch(program: _Program, inputs: tuple[Tensor, Tensor], about: dict[str, str], path: str) -> None:
     traced = _traced(program, inputs, program.model.network.size)
-    torch.export.save(traced, path, extra_files=dict(about))
+    with open(path, "wb") as file:  # a path's errors torch tells without their cause
+        torch.export.save(traced, file, extra_files=dict(about))
 
 
 def _run_torch(path: str) -> Run:

@@ -35,6 +35,8 @@ class PatchDiscriminator(nn.Module):
         blocks.append(spectral_norm(nn.Conv2d(channels[-1], 1, 4, 1, 1)))
         self.layers = nn.Sequential(*blocks)
 
-    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
-        """Logits, one per patch; (B, 3, H, W) in [0, 1] -> (B, 1, h, w)."""
+    def forward(
+        self, image: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"] | None = None
+    ) -> Float[Tensor, "B 1 h w"]:
+        """Logits, one per patch; (B, 3, H, W) in [0, 1] -> (B, 1, h, w). The hole is not looked at."""
         return self.layers(image * 2 - 1)

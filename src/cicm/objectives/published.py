@@ -34,8 +34,9 @@ class Seen:
         image: (B, 3, H, W) in [0, 1].
         hole: (B, 1, H, W), 1 = missing.
         features: name of a classifier -> its maps; needed for the terms of a section's `from_features` alone.
-        share: mean of the whole batch's holes, over all its portions; for MISF's `share = "batch"` alone.
+        share: mean of the whole batch's holes, over all its portions; for MISF's `share = "batch"` and PEN-Net's terms.
         maps: what the network predicts besides, by name; (B, N, h, w) logits of label maps begin with `labels`.
+        earlier: (B, 3, h, w) each, predictions of earlier stages or smaller scales, coarse to fine.
         label: (B, H, W), classes of the whole picture, and void; None without label maps.
     """
 
@@ -47,6 +48,7 @@ class Seen:
     share: Tensor | None = None
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     label: Tensor | None = None
+    earlier: tuple[Tensor, ...] = ()
 
 
 class Section:

@@ -14,17 +14,23 @@ from cicm.objectives.adversarial import Adversary
 from cicm.objectives.labels import LabelObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
+from cicm.objectives.scales import GatedObjective, PENObjective
+from cicm.objectives.semantic import SPGObjective, SPLObjective, StagesObjective
 
 
 @dataclass(frozen=True)
 class Weights:
-    """lambda_1 to lambda_5 of Eq. 9, as printed. `intra` is maximised: it enters the total with a minus sign."""
+    """lambda_1 to lambda_5 of Eq. 9, as printed. `intra` is maximised: it enters the total with a minus sign.
+
+    `route` is ours: how far the choices of memories with `route = "query"` are from those of the whole photo's feature.
+    """
 
     inpaint: float = 1.0
     adversarial: float = 0.1
     ratio: float = 1.0
     inter: float = 20.0
     intra: float = 0.5
+    route: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,12 @@ class ObjectiveConfig:
             that visit still misses, `original` the whole hole each time. The paper does not say.
         ratio_reduction: of Eq. 7: `mean`, or the printed `sum`.
         printed_similarities: Eq. 8 as sums of dot products, l = o included.
-        adversary: the adversarial loss, `ragan` (Eq. 5-6) or `bce` (MISF's); weighted by `weights.adversarial`.
+        adversary: the adversarial loss, `ragan` (Eq. 5-6), `bce` (MISF's) or `hinge` (DeepFill's); weighted by
+            `weights.adversarial`.
         judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
-        rfr, misf, jpgnet: the published objectives; a section that is there, even an empty one, is added.
+        rfr, misf, jpgnet, gated, pen, spl, spg: the published objectives; a section that is there, even an empty one,
+            is added.
+        stages: L1 of the last and of the earlier predictions; likewise.
         labels: cross entropy of the label maps that the model predicts; likewise.
     """
 
@@ -58,12 +67,18 @@ class ObjectiveConfig:
     rfr: RFRObjective | None = None
     misf: MISFObjective | None = None
     jpgnet: JPGNetObjective | None = None
+    gated: GatedObjective | None = None
+    pen: PENObjective | None = None
+    spl: SPLObjective | None = None
+    spg: SPGObjective | None = None
+    stages: StagesObjective | None = None
     labels: LabelObjective | None = None
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The published objectives that are asked for."""
-        return tuple(section for section in (self.rfr, self.misf, self.jpgnet, self.labels) if section is not None)
+        published = (self.rfr, self.misf, self.jpgnet, self.gated, self.pen, self.spl, self.spg)
+        return tuple(section for section in (*published, self.stages, self.labels) if section is not None)
 
     @property
     def published(self) -> dict[str, float]:

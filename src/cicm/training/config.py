@@ -97,13 +97,15 @@ class TrainingConfig:
             0 never does. A larger one later goes on from there.
         lr: highest learning rate, reached after `warmup_steps`, falling as `schedule` says to `lr_last` at the end.
         lr_last: learning rate of the last step, as a share of `lr`.
-        schedule: `cosine`, `constant`, or `linear`, which stays at `lr` until the share `decay_from` of the run.
-        decay_from: for `linear` alone.
+        schedule: `cosine`; `constant`; `linear`, which stays at `lr` until the share `decay_from` of the run, then
+            falls; `step`, which drops to `lr_last` there.
+        decay_from: for `linear` and `step`.
         betas, weight_decay: of AdamW; without decay it is Adam.
         freeze: beginnings of names of the network's parameters that are not trained, as `generator`; modules that hold
             nothing else run in evaluation mode.
         freeze_norm: every BatchNorm of the network runs in evaluation mode, on the running statistics that it began
             with; its weight and bias are trained all the same.
+        discriminator: `patch`, or that of a published network, `gated` (which sees the hole), `pen`, `spg` or `spl`.
         discriminator_lr: constant learning rate of the discriminator; used where the adversarial weight is above 0.
         discriminator_betas: of its AdamW; without them those of the network's.
         discriminator_width: channels of the discriminator's first layer.
@@ -138,6 +140,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     freeze: tuple[str, ...] = ()
     freeze_norm: bool = False
+    discriminator: Literal["patch", "gated", "pen", "spg", "spl"] = "patch"
     discriminator_lr: float = 1e-4
     discriminator_betas: tuple[float, float] | None = None
     discriminator_width: int = 64
@@ -175,9 +178,9 @@ class TrainingConfig:
             betas = getattr(self, name)
             if betas is not None and (len(betas) != 2 or not all(0 <= beta < 1 for beta in betas)):
                 raise InputError(f"training.{name} must be two numbers in [0, 1); got {betas}.")
-        if not 0 <= self.decay_from < 1 or (self.decay_from and self.schedule != "linear"):
+        if not 0 <= self.decay_from < 1 or (self.decay_from and self.schedule not in ("linear", "step")):
             raise InputError(
-                "training.decay_from must be a share in [0, 1), and 0 unless training.schedule is 'linear'; "
+                "training.decay_from must be a share in [0, 1), and 0 unless training.schedule is 'linear' or 'step'; "
                 f"got {self.decay_from} with {self.schedule!r}."
             )
 

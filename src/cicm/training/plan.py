@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from cicm.assembly import MemoryInpainter, build
-from cicm.networks.discriminators import PatchDiscriminator
 from cicm.training.batches import photos_in, training_photos
 from cicm.training.config import RunConfig
 from cicm.training.features import describe_objective, feature_files
 from cicm.training.modes import freeze, to_training_mode
+from cicm.training.run import make_discriminator
 
 MIB = 2**20
 
@@ -31,9 +31,8 @@ def describe_plan(config: RunConfig, output: Path) -> str:
     freeze(model, training)
     to_training_mode(model, training)
     still = weights - sum(p.numel() for p in model.parameters() if p.requires_grad)
-    judge = 0
-    if config.objective.weights.adversarial:
-        judge = sum(p.numel() for p in PatchDiscriminator(width=training.discriminator_width).parameters())
+    discriminator = make_discriminator(config)
+    judge = sum(p.numel() for p in discriminator.parameters()) if discriminator else 0
     lines = [
         ("network", f"{config.model.network} {config.model.options or ''}, {_millions(weights)} parameters"),
         # some originals have a layer or two that they never use, which is no news here
