@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cicm.assembly import MemoryInpainter, build, load_weights
-from cicm.assembly.weights import UNUSABLE
+from cicm.assembly.weights import UNUSABLE, check_buildable
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.memory import KINDS
@@ -126,6 +126,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     features = load_features(config.objective, fabric.device, dtype)
     stream = training_stream(config.data, paths, training.seed, rank=rank(), world=world_size(), pin_memory=on_gpu)
 
+    check_buildable(config.model)
     torch.manual_seed(training.seed)
     bare = build(config.model)
     bare.network.size.check(config.data.crop, config.data.crop)
