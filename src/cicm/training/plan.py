@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cicm.assembly import MemoryInpainter, build
+from cicm.assembly.weights import check_buildable
 from cicm.training.batches import photos_in, training_photos
 from cicm.training.config import RunConfig
 from cicm.training.features import describe_objective, feature_files
@@ -65,6 +66,7 @@ def check_run(config: RunConfig) -> tuple[list[Path], MemoryInpainter]:
     photos = training_photos(config.data)
     photos_in(config.data, "val")
     feature_files(config.objective)
+    check_buildable(config.model)
     model = build(config.model)
     model.network.size.check(config.data.crop, config.data.crop)
     return photos, model

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cicm.assembly import MemoryInpainter, build, load_weights
-from cicm.assembly.weights import UNUSABLE
+from cicm.assembly.weights import UNUSABLE, check_buildable
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.memory import KINDS
@@ -124,6 +124,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     features = load_features(config.objective, fabric.device, dtype)
     stream = training_stream(config.data, paths, training.seed, rank=rank(), world=world_size(), pin_memory=on_gpu)
 
+    check_buildable(config.model)
     torch.manual_seed(training.seed)
     bare = build(config.model)
     bare.network.size.check(config.data.crop, config.data.crop)
