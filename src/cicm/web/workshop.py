@@ -24,8 +24,7 @@ import numpy as np
 
 from cicm.conventions import InputError
 from cicm.exemplar.handful import Handful
-from cicm.inference.inpainter import Inpainter
-from cicm.inference.painter import LARGE_HOLE
+from cicm.inference.painter import LARGE_HOLE, PictureInpainter
 from cicm.inference.report import Report
 from cicm.machine import give_memory_back
 from cicm.photos.headers import PictureTooLarge
@@ -70,7 +69,7 @@ class Workshop:
         decoders: processes that decode, which stay the caller's; None makes its own.
     """
 
-    def __init__(self, inpainter: Inpainter, limits: Limits, decoders: Decoders | None = None) -> None:
+    def __init__(self, inpainter: PictureInpainter, limits: Limits, decoders: Decoders | None = None) -> None:
         self.inpainter = inpainter
         self.limits = limits
         self.budget = Budget()
@@ -82,7 +81,8 @@ class Workshop:
         self._files = ThreadPoolExecutor(2, thread_name_prefix="cicm-files")
         self._network = ThreadPoolExecutor(1, thread_name_prefix="cicm-network")
         self._current: threading.Event | None = None
-        self._hooks = [module.register_forward_pre_hook(self._look) for module in inpainter.model.modules()]
+        modules = getattr(inpainter.model, "modules", tuple)  # only a network of torch has layers to stop before
+        self._hooks = [module.register_forward_pre_hook(self._look) for module in modules()]
 
     def close(self) -> None:
         """Stop what runs, and let the threads end."""
