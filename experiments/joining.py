@@ -1,4 +1,4 @@
-"""Which rule joins the network's fill and the patches' fill best? Network, patches and rules on the same holes.
+"""Which way to join the network's fill and the patches' fill is best? All ways on the same holes.
 
 python -m experiments.joining --images scenes/test --masks masks --limit 100 [--cache FOLDER] [-o OUT.md]
 
@@ -32,6 +32,7 @@ from cicm.metrics.sharpness import sharpness
 from cicm.metrics.squeeze import load_squeeze_features
 from cicm.metrics.sqz_distance import sqz_distance
 from cicm.photos.headers import find_images
+from experiments.joining_rule import join as by_rule
 
 SIDE = 256
 BANDS = ("0-20", "20-40", "40-60", "object")
@@ -108,7 +109,8 @@ RULES: dict[str, Callable[[Case], np.ndarray]] = {
     "network": lambda case: case.network,
     "patches": lambda case: case.patches,
     "half of each": lambda case: (case.network + case.patches) / 2,
-    "joined": lambda case: join(case.network, case.patches, case.hole),
+    "joined by a rule": lambda case: by_rule(case.network, case.patches, case.hole),
+    "joined (ships)": lambda case: join(case.network, case.patches, case.hole),
 }
 
 
