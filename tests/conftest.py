@@ -16,7 +16,7 @@ if not os.environ.get("CICM_NO_SHAPE_CHECKS"):
 
     install_import_hook(CHECKED_ROOMS, "beartype.beartype").__enter__()
 
-pytest_plugins = ["filling_models"]  # fixtures of tests in inference/ and folders/
+pytest_plugins = ["filling_models", "oracle_files"]  # fixtures that several rooms need
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,28 +129,55 @@ class SizeRule:
     Args:
         multiple_of: height and width are multiples of this.
         minimum: neither is smaller than this.
+        maximum: neither is larger than this; 0 for no bound.
+        padding: how a smaller picture is enlarged: mirrored `around` it, or at its `end` (right and bottom) with the
+            edge's own pixel repeated first, as LaMa does.
     """
 
     multiple_of: int = 1
     minimum: int = 1
+    maximum: int = 0
+    padding: Literal["around", "end"] = "around"
 
     def nearest(self, height: int, width: int) -> tuple[int, int]:
-        """The smallest size that fits and holds (height, width).
+        """The smallest size that fits and holds (height, width), or the largest that fits.
 
         Example:
-            >>> SizeRule(16, 32).nearest(100, 20)
-            (112, 32)
+            >>> SizeRule(16, 32).nearest(100, 20), SizeRule(256, 256, 256).nearest(100, 300)
+            ((112, 32), (256, 256))
         """
-        m = self.multiple_of
-        return tuple(-(-max(side, self.minimum) // m) * m for side in (height, width))  # type: ignore[return-value]
+        m, most = self.multiple_of, self.maximum
+        sides = (-(-max(side, self.minimum) // m) * m for side in (height, width))
+        return tuple(min(side, most) if most else side for side in sides)  # type: ignore[return-value]
+
+    def before(self, size: int, padded: int) -> int:
+        """How many of the pixels that are added along an axis come before the picture.
+
+        Example:
+            >>> SizeRule(8).before(5, 8), SizeRule(8, padding="end").before(5, 8)
+            (1, 0)
+        """
+        return 0 if self.padding == "end" else (padded - size) // 2
 
     def check(self, height: int, width: int) -> None:
         """Refuse a size that breaks the rule and name the one that would do."""
         if (fit := self.nearest(height, width)) != (height, width):
             raise InputError(
-                f"height and width must be multiples of {self.multiple_of} and at least {self.minimum}; "
+                f"height and width must be {self}; "
                 f"got {height}x{width}. Pad to {fit[0]}x{fit[1]}, or call through cicm.Inpainter, which pads and crops."
             )
+
+    def __str__(self) -> str:
+        """In words.
+
+        Example:
+            >>> str(SizeRule(16, 32)), str(SizeRule(256, 256, 256))
+            ('multiples of 16 and at least 32', 'exactly 256')
+        """
+        if self.minimum == self.maximum:
+            return f"exactly {self.minimum}"
+        most = f" and at most {self.maximum}" if self.maximum else ""
+        return f"multiples of {self.multiple_of} and at least {self.minimum}{most}"
 
 
 def describe(tensor: Tensor) -> str:

@@ -30,6 +30,14 @@ def put(root: Path, *names: str, size: tuple[int, int] = SIZE) -> list[str]:
     return list(names)
 
 
+def put_labels(root: Path, *names: str, value: int = 7, size: tuple[int, int] = SIZE) -> list[str]:
+    """Label maps of one class."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size[::-1], value).save(root / name)
+    return list(names)
+
+
 def write(root: Path, name: str, *lines: str) -> None:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text("\n".join(lines) + "\n")
@@ -106,16 +114,31 @@ def cityscapes(root: Path) -> tuple[Layout, dict[str, list[str]]]:
     for split, names in cities.items():
         stems = [f"{split}/{city}/{city}_{n:06}_000019" for city in names for n in range(2)]
         splits[split] = put(root, *(f"leftImg8bit/{stem}_leftImg8bit.png" for stem in stems))
-        put(root, *(f"gtFine/{stem}_gtFine_{kind}.png" for stem in stems for kind in ("labelIds", "color")))
+        put(root, *(f"gtFine/{stem}_gtFine_color.png" for stem in stems))
+        put_labels(root, *(f"gtFine/{stem}_gtFine_labelIds.png" for stem in stems))
     return scaled("cityscapes", train=4, val=2, test=4), splits
 
 
 def outdoor(root: Path) -> tuple[Layout, dict[str, list[str]]]:
     train = put(root, *(f"OutdoorSeg/images/p{n}.jpg" for n in range(3)))
-    put(root, *(f"OutdoorSeg/annotations/p{n}.png" for n in range(3)))
+    put_labels(root, *(f"OutdoorSeg/annotations/p{n}.png" for n in range(3)))
     test = put(root, *(f"OutdoorSceneTest300/OST_{n:03}.png" for n in range(2)))
-    put(root, *(f"OutdoorSceneTest300/OutdoorSceneTest300_anno/OST_{n:03}.png" for n in range(2)))
+    put_labels(root, *(f"OutdoorSceneTest300/OutdoorSceneTest300_anno/OST_{n:03}.png" for n in range(2)))
     return scaled("outdoor-scenes", train=3, test=2), {"train": train, "test": test}
+
+
+def camvid(root: Path) -> tuple[Layout, dict[str, list[str]]]:
+    splits = {}
+    for split, stems in {"train": ("0006R0_f00930", "0016E5_01290"), "val": ("0016E5_07959",), "test": ("b",)}.items():
+        splits[split] = put(root, *(f"{split}/image/{stem}.jpg" for stem in stems))
+        put_labels(root, *(f"{split}/label/{stem}.png" for stem in stems))
+    return scaled("camvid", train=2, val=1, test=1), splits
+
+
+def camvid_of_segnet(root: Path) -> tuple[Layout, dict[str, list[str]]]:
+    splits = {split: put(root, f"{split}/a.png") for split in ("train", "val", "test")}
+    put_labels(root, *(f"{split}annot/a.png" for split in splits))
+    return scaled("camvid", train=1, val=1, test=1), splits
 
 
 def folder(root: Path) -> tuple[Layout, dict[str, list[str]]]:
@@ -159,6 +182,8 @@ MAKERS: dict[str, Maker] = {
     "celeba-hq": celeba_hq,
     "cityscapes": cityscapes,
     "outdoor": outdoor,
+    "camvid": camvid,
+    "camvid of SegNet": camvid_of_segnet,
     "folder": folder,
     "nvidia": nvidia,
     "nvidia, black": lambda root: nvidia(root, white=False),
@@ -218,6 +243,20 @@ def test_labels_go_with_their_photos(tmp_path: Path) -> None:
     assert find(scaled("outdoor-scenes", train=3, test=2), tmp_path, "test").labels == [
         f"OutdoorSceneTest300/OutdoorSceneTest300_anno/OST_{n:03}.png" for n in range(2)
     ]
+
+
+def test_the_check_tells_which_classes_the_labels_hold(tmp_path: Path) -> None:
+    layout, _ = outdoor(tmp_path)
+    put_labels(tmp_path, "OutdoorSeg/annotations/p0.png", value=255)
+    put_labels(tmp_path, "OutdoorSeg/annotations/p1.png", value=2)
+    report = check(layout, tmp_path, ["train"], depth="read")
+    assert report.complete, "a map with nothing but void is legal"
+    assert "train: classes in 3 label maps: water 33.3%, animal 33.3%; void 33.3%" in report.notes
+    assert "train: 1 label maps hold nothing but void" in report.notes
+    put_labels(tmp_path, "OutdoorSeg/annotations/p2.png", value=9)
+    wrong = told(check(layout, tmp_path, ["train"], depth="read"))
+    assert "1 labels can't be read, or hold values outside the classes" in wrong
+    assert "OutdoorSeg/annotations/p2.png" in wrong
 
 
 def test_photos_without_labels_are_complete_with_a_note(tmp_path: Path) -> None:

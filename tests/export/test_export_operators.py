@@ -142,10 +142,12 @@ def test_resampling_equals_torch(old: tuple[int, int], new: tuple[int, int]) -> 
         assert np.abs(averages(picture, new) - pooled).max() < 1e-6
 
 
-def test_mirrored_is_numpy_reflect() -> None:
+def test_mirrored_is_numpy_reflect_or_symmetric() -> None:
     for size in range(2, 9):
         for padded in range(size, 40):
             before = (padded - size) // 2
             expected = np.pad(np.arange(size), (before, padded - size - before), mode="reflect")
             assert np.array_equal(mirrored(size, padded), expected)
-    assert mirrored(1, 4).tolist() == [0, 0, 0, 0]
+            at_end = np.pad(np.arange(size), (0, padded - size), mode="symmetric")
+            assert np.array_equal(mirrored(size, padded, "end"), at_end)
+    assert mirrored(1, 4).tolist() == mirrored(1, 4, "end").tolist() == [0, 0, 0, 0]

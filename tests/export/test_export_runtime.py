@@ -152,6 +152,7 @@ def test_metadata_that_is_not_ours(tmp_path: Path) -> None:
         ({"cicm.size": "[]"}, "damaged metadata"),
         ({"cicm.size": '{"multiple_of": 0, "minimum": 32}'}, "damaged metadata"),
         ({"cicm.size": '{"multiple_of": 1e99, "minimum": 32}'}, "damaged metadata"),
+        ({"cicm.size": '{"multiple_of": 8, "minimum": 8, "padding": "middle"}'}, "damaged metadata"),
         ({"cicm.size": "[" * 100_000}, "damaged metadata"),
         ({"cicm.card": "3"}, "damaged metadata"),
     ):

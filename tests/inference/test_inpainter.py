@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cicm.assembly import MemoryInpainter
 from cicm.conventions import InputError
 from cicm.inference import Inpainter, LargeHoleWarning
-from cicm.inference.inpainter import _mirrored
+from cicm.networks.lama import from_original
+from cicm.photos.resampling import mirrored
 
 COLOUR = (0.2, 0.6, 0.4)  # what the fixtures fill with
 Maker = Callable[..., Inpainter]
@@ -308,21 +310,26 @@ def test_padding_mirrors_hole_as_hole(one_colour: Maker) -> None:
     inpainter(image, hole)
     corrupted, seen = inpainter.model.network.seen[0]
     assert corrupted.shape == (1, 3, 32, 32)
-    rows, columns = _mirrored(19, 32, torch.device("cpu")), _mirrored(21, 32, torch.device("cpu"))
+    rows, columns = mirrored(19, 32), mirrored(21, 32)
     for y in range(32):
         for x in range(32):
             assert torch.equal(seen[0, :, y, x], hole[:, rows[y], columns[x]])
             assert torch.equal(corrupted[0, :, y, x], (image * (1 - hole))[:, rows[y], columns[x]])
-    middle = torch.arange(19)
-    assert torch.equal(rows[6:25], middle)
+    assert rows[6:25].tolist() == list(range(19))
 
 
-def test_mirrored_is_numpy_reflect() -> None:
-    for size in range(2, 9):
-        for padded in range(size, 40):
-            before = (padded - size) // 2
-            expected = np.pad(np.arange(size), (before, padded - size - before), mode="reflect")
-            assert np.array_equal(_mirrored(size, padded, torch.device("cpu")).numpy(), expected)
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["lama_fourier", "lama_big"])
+def test_lama_fills_a_picture_of_any_size_as_its_own_pipeline_does(oracles, name: str) -> None:
+    """61x90 pixels, padded as the original pads; 1e-5 of the largest value, and outside the hole bit for bit."""
+    stored = oracles.outputs(f"{name}_pipeline.a")
+    image, hole = oracles.picture(stored)
+    inpainter = Inpainter(MemoryInpainter(from_original(oracles.state(name))), device="cpu", fill="network")
+    filled = inpainter(image, hole)
+    assert inpainter.report.network_size == (64, 96)
+    assert oracles.error(filled, stored["composite"]) < 1e-5
+    outside = (hole == 0).expand_as(image)
+    assert torch.equal(filled[outside], image[outside])
 
 
 def test_large_photo_is_cut_around_the_hole(one_colour: Maker) -> None:

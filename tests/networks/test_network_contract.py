@@ -19,6 +19,7 @@ from cicm.networks import InpaintingNetwork, Prediction, SizeRule, create, names
 from cicm.networks.inventory import facts
 
 SMALL: dict[str, list[dict]] = {
+    "gated": [{"width": 4}, {"width": 4, "attention": "port"}],
     "jpgnet": [
         {"width": 4},
         {"width": 4, "edges": "known"},
@@ -27,8 +28,21 @@ SMALL: dict[str, list[dict]] = {
         {"width": 4, "generator": "unet"},
         {"width": 8, "generator": "rfr"},
     ],
+    "migan": [
+        {"side": 32, "width": 8},
+        {"side": 16, "width": 8},
+        {"side": 32, "width": 4, "tensors": 3},
+        {"side": 32, "width": 4, "tensors": 2, "noise": "fresh"},
+    ],
+    "lama": [{"width": 4, "blocks": 2}, {"width": 2, "blocks": 1}],
     "misf": [{"width": 4}],
+    "pen": [{"width": 4}],
     "rfr": [{"width": 8}, {"width": 8, "recurrences": 2, "kernel": 5}],
+    "spg": [{"width": 4, "blocks": 2, "classes": 5}, {"width": 2, "blocks": 1}],
+    "spl": [{"width": 4, "blocks": 2, "dense": 2, "teacher": 5}, {"width": 8, "blocks": 1, "dense": 1}],
+    "srm": [{"width": 4}, {"width": 4, "stage": "memory"}],
+    "swap": [{"width": 4, "classes": 5}],
+    "tmad": [{"width": 4}],
     "unet": [
         {"width": 4},
         {"width": 4, "start": "smooth"},
@@ -59,10 +73,10 @@ def built(case: tuple[str, dict], *, stirred: bool = True) -> InpaintingNetwork:
 
 
 def batch(network: InpaintingNetwork, count: int = 2, more: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor]:
-    """The smallest pictures that fit, enlarged by `more` steps of the size rule."""
+    """The smallest pictures that fit, enlarged by `more` steps of the size rule as far as it allows."""
     step = network.size.multiple_of
     height, width = network.size.nearest(1, 1)
-    size = height + more[0] * step, width + more[1] * step
+    size = network.size.nearest(height + more[0] * step, width + more[1] * step)
     hole = (torch.rand(count, 1, *size) < 0.3).float()
     return torch.rand(count, 3, *size) * (1 - hole), hole
 
@@ -76,6 +90,7 @@ def test_a_prediction_is_an_image_of_the_same_size(case: tuple[str, dict]) -> No
         assert prediction.image.shape == corrupted.shape
         assert prediction.image.dtype == torch.float32
         assert all(earlier.shape[:2] == (2, 3) for earlier in prediction.earlier)
+        assert all(len(found) == 2 and torch.isfinite(found).all() for found in prediction.maps.values())
         assert torch.isfinite(prediction.image).all()
 
 
@@ -95,7 +110,7 @@ def test_another_size_is_refused_with_the_one_that_fits(case: tuple[str, dict]) 
 def test_every_parameter_has_a_gradient(case: tuple[str, dict]) -> None:
     network = built(case)
     prediction = network(*batch(network, more=(1, 1)))
-    sum(p.square().sum() for p in (prediction.image, *prediction.earlier)).backward()
+    sum(p.square().sum() for p in (prediction.image, *prediction.earlier, *prediction.maps.values())).backward()
     # what an original has and never uses is kept without a gradient, for the way back
     used = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     without = [name for name, p in used if p.grad is None or not p.grad.any()]
@@ -109,6 +124,7 @@ def test_images_of_a_batch_do_not_influence_each_other(case: tuple[str, dict], t
         pytest.skip("declares that it normalises by statistics of the batch")
     corrupted, hole = batch(network, 3)
     corrupted.requires_grad_()
+    torch.manual_seed(1)  # in training a network may draw noise
     image = network(corrupted, hole).image
     image[1].sum().backward()
     assert corrupted.grad[1].any()
@@ -116,6 +132,7 @@ def test_images_of_a_batch_do_not_influence_each_other(case: tuple[str, dict], t
     assert not corrupted.grad[2].any()
     other = corrupted.detach().clone()
     other[0] = torch.rand_like(other[0]) * (1 - hole[0])
+    torch.manual_seed(1)
     assert torch.equal(network(other, hole).image[1:], image[1:])
 
 
@@ -129,6 +146,8 @@ def test_what_lies_in_the_hole_does_not_matter(case: tuple[str, dict]) -> None:
 def test_the_hole_matters(case: tuple[str, dict]) -> None:
     network = built(case).eval()
     corrupted, hole = batch(network)
+    if case[0] == "spg":  # the port shows it as black and tells nothing else
+        corrupted = corrupted + 0.5 * hole
     assert not torch.equal(network(corrupted, hole).image, network(corrupted, hole * 0).image)
 
 
@@ -154,8 +173,9 @@ def test_declared_sites_are_true_and_all_visited(case: tuple[str, dict], more: t
 def test_the_lowest_site_is_the_smallest_map(case: tuple[str, dict]) -> None:
     network = built(case)
     cells = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+    for name, module in network.named_modules():
+        # LaMa's units also convolve spectra, which have half the columns
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not name.endswith(".unit.conv"):
             module.register_forward_hook(lambda _m, _i, out: cells.append(out.shape[-2] * out.shape[-1]))
     corrupted, hole = batch(network, 1, (2, 2))
     network(corrupted, hole)
@@ -173,9 +193,9 @@ def test_every_edit_has_an_effect_and_gets_a_gradient(case: tuple[str, dict]) ->
         def edit(site: str, features: Tensor, chosen=chosen, offset=offset) -> Tensor:
             return features + offset + 0.5 if site == chosen.name else features
 
-        image = network(corrupted, hole, edit=edit).image
-        assert not torch.equal(image, plain), chosen.name
-        image.square().sum().backward()
+        prediction = network(corrupted, hole, edit=edit)
+        assert not torch.equal(prediction.image, plain), chosen.name
+        sum(p.square().sum() for p in (prediction.image, *prediction.maps.values())).backward()
         assert offset.grad.ne(0).all(), chosen.name
 
 
@@ -223,9 +243,10 @@ def test_a_call_depends_on_its_arguments_alone_and_a_copy_is_its_own(case: tuple
 def test_bfloat16_costs_little_and_its_steps_stay_finite(name: str) -> None:
     """Also for a complete picture and for one of which nearly all is missing."""
     network = create(name, width=8)
-    hole = torch.zeros(2, 1, 64, 64)
-    hole[1, ..., 2:62, 2:62] = 1
-    target = torch.rand(2, 3, 64, 64)
+    height, width = network.size.nearest(64, 64)
+    hole = torch.zeros(2, 1, height, width)
+    hole[1, ..., 2:-2, 2:-2] = 1
+    target = torch.rand(2, 3, height, width)
     network.eval()
     with torch.no_grad():
         exact = network(target * (1 - hole), hole).image
@@ -237,7 +258,8 @@ def test_bfloat16_costs_little_and_its_steps_stay_finite(name: str) -> None:
     for _ in range(2):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             prediction = network(target * (1 - hole), hole)
-            loss = sum((p.float() - target).square().mean() for p in (prediction.image, *prediction.earlier))
+            given = (prediction.image, *prediction.earlier)
+            loss = sum((p.float() - F.interpolate(target, p.shape[2:])).square().mean() for p in given)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -246,13 +268,29 @@ def test_bfloat16_costs_little_and_its_steps_stay_finite(name: str) -> None:
             assert torch.isfinite(parameter).all(), key
 
 
-@pytest.mark.parametrize(("name", "left"), [("misf", 0.4), ("rfr", 0.15), ("unet", 0.25)])
+LEFT = {
+    "gated": 0.25,
+    "migan": 0.25,
+    "misf": 0.4,
+    "pen": 0.35,
+    "rfr": 0.15,
+    "spg": 0.5,
+    "spl": 0.5,
+    "srm": 0.5,
+    "swap": 0.5,
+    "tmad": 0.25,
+    "unet": 0.25,
+}
+
+
+@pytest.mark.parametrize(("name", "left"), LEFT.items())
 def test_it_learns_two_pictures(name: str, left: float) -> None:
     """Far better, inside the hole, than the mean of what is known."""
-    network = create(name, **{**SMALL[name][0], **({"recurrences": 2} if name == "rfr" else {})})
-    y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij")
+    network = create(name, **{**SMALL[name][0], **{"rfr": {"recurrences": 2}, "gated": {"width": 8}}.get(name, {})})
+    side = max(32, network.size.minimum)
+    y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
     image = torch.stack([torch.stack([x, y, x * y]), torch.stack([1 - y, x * x, (x + y) / 2])])
-    hole = torch.zeros(2, 1, 32, 32)
+    hole = torch.zeros(2, 1, side, side)
     hole[..., 8:20, 10:24] = 1
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 3e-3)
     losses = []

@@ -22,6 +22,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / part).mkdir()
         for index in range(3):
             Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(folder / part / f"{index}.png")
+            label = np.full((64, 64), index, np.uint8)  # for recipes with label maps: SegNet's layout of CamVid
+            (folder / f"{part}annot").mkdir(exist_ok=True)
+            Image.fromarray(label).save(folder / f"{part}annot" / f"{index}.png")
     return folder
 
 
@@ -30,17 +33,21 @@ def test_every_recipe_resolves_builds_tiny_and_takes_one_step(name: str, photos:
     recipe = load_recipe(name)
     assert recipe.about
     width = 8 if recipe.model.network == "rfr" else 2
+    labels = recipe.model.labels
+    sets = labels.classes if labels else 2  # one for each class
     changes = [
         f"model.options.width={width}", "data.crop=64", "data.batch_size=2", "data.workers=0", 'data.kinds=["boxes"]',
         "data.match=[]", "data.limit=0", "training.steps=1", "training.accumulate=1", "training.val_images=1",
         "training.discriminator_width=2", "training.init=", "training.memory_seed_batches=1",
         "training.init_fresh=[]", "data.large_crop=0", "data.large_every=0",
-        *(f"model.memories.{site}.{key}=2" for site in recipe.model.memories for key in ("sets", "contexts")),
+        *(["model.options.side=64"] if "side" in recipe.model.options else []),
+        *(f"model.memories.{site}.sets={sets}" for site in recipe.model.memories),
+        *(f"model.memories.{site}.contexts=2" for site in recipe.model.memories),
         # no weights from outside here
         *(f"objective.{term}=0" for section in recipe.objective.sections for term in section.needs_features()),
     ]  # fmt: skip
-    sets = [part for change in changes for part in ("--set", change)]
-    assert main(["train", name, "--data", str(photos), "--output", str(tmp_path / "run"), "--threads", "1", *sets]) == 0
+    words = ["--threads", "1", *(part for change in changes for part in ("--set", change))]
+    assert main(["train", name, "--data", str(photos), "--output", str(tmp_path / "run"), *words]) == 0
     assert (tmp_path / "run" / "weights.safetensors").is_file()
 
 

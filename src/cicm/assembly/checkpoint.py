@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cicm.assembly.archive import ArchiveError, is_torchscript, prefix_of, tensors_of_archive
 from cicm.assembly.weights import FORMAT, MAX_BYTES, PICKLES, UNUSABLE, read_header
 from cicm.conventions import InputError
 from cicm.files import check_readable, digest_of
@@ -46,10 +48,18 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """Read the tensors of a published file (.pth, .pt or .safetensors) without running what it may hold.
+def read_checkpoint(
+    path: str | os.PathLike, *, prefixes: Sequence[str] = (), objects_beside: bool = False
+) -> Checkpoint:
+    """Read the tensors of a published file (.pth, .pt, .ckpt or .safetensors) without running what it may hold.
 
-    Containers are unwrapped, and the prefix that DataParallel puts before every name is taken off.
+    Containers are unwrapped, and the prefix that DataParallel puts before every name is taken off. Of a TorchScript
+    file the named tensors are read and nothing else.
+
+    Args:
+        prefixes: of the network's names, where a file holds more than one network: the first that any name begins
+            with is taken off, and what begins otherwise is left out.
+        objects_beside: a pickle may hold objects beside the tensors; they are passed over, not made.
 
     Raises:
         InputError: missing, too large, damaged, more than tensors and plain data, one of our own files, or a file of
@@ -68,30 +78,34 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
                 f"{file} is no checkpoint: expected a .pth file that torch.save wrote, or a .safetensors file. "
                 "Check the path, or get the file again."
             )
-        found = _unpickled(file, stream) if pickled else _tensors_of(file)
+        found = _unpickled(file, stream, prefixes, objects_beside) if pickled else _tensors_of(file)
     state, iteration, notes = _unwrapped(file, found)
+    if prefix := prefix_of(state, _everywhere(prefixes)):
+        others = {name.split(".")[0] for name in state if not name.startswith(prefix)}
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        left = f"; left out: {', '.join(map(_shown, sorted(others)))}" if others else ""
+        notes = (*notes, f"took the names that begin with {prefix!r}{left}")
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if claimed > 4 * size:  # a view can repeat its numbers; those of a network do not
         raise InputError(f"{file} has {size} bytes and claims tensors of {claimed}: it is damaged, or made to harm.")
     return Checkpoint(file, state, digest, iteration, notes)
 
 
-def _unpickled(file: Path, stream: Any) -> Any:
-    if zipfile.is_zipfile(stream):
-        stream.seek(0)
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise InputError(f"{file} is a damaged archive: {error}. Get it again.") from error
-        if unpacked > MAX_BYTES:
-            raise InputError(
-                f"{file} unpacks to {unpacked / 2**30:.1f} GiB; checkpoints up to {MAX_BYTES // 2**30} GiB are read."
-            )
+def _everywhere(prefixes: Sequence[str]) -> list[str]:
+    """The prefixes, below a container's key and without one."""
+    return [f"{container}{prefix}" for prefix in prefixes for container in ("state_dict.", "")]
+
+
+def _unpickled(file: Path, stream: Any, prefixes: Sequence[str], objects_beside: bool) -> Any:
+    archive = _archive(file, stream)
+    if archive and is_torchscript(archive.namelist()):
+        return _of_archive(file, archive, prefixes)
     stream.seek(0)
     try:
         return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if archive and objects_beside:
+            return _of_archive(file, archive, prefixes)
         reason = str(error).replace("\n", " ")
         told = reason.split("Unsupported global: ")[-1].split(" was not ")[0] if "global" in reason else ""
         raise InputError(
@@ -101,6 +115,38 @@ def _unpickled(file: Path, stream: Any) -> Any:
     except Exception as error:  # damage inside a pickle can raise anything, also struct.error or an assertion
         reason = next(iter(str(error).splitlines()), "").split(". ")[0].rstrip(".") or type(error).__name__
         raise InputError(f"{file} is damaged, or no checkpoint of torch: {reason}. Get it again.") from error
+
+
+def _archive(file: Path, stream: Any) -> zipfile.ZipFile | None:
+    """The file as an archive, of a size that is read; None for the layout that torch had before archives."""
+    if not zipfile.is_zipfile(stream):
+        return None
+    try:
+        archive = zipfile.ZipFile(stream)
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise InputError(f"{file} is a damaged archive: {error}. Get it again.") from error
+    if unpacked > MAX_BYTES:
+        raise InputError(
+            f"{file} unpacks to {unpacked / 2**30:.1f} GiB; checkpoints up to {MAX_BYTES // 2**30} GiB are read."
+        )
+    return archive
+
+
+def _of_archive(file: Path, archive: zipfile.ZipFile, prefixes: Sequence[str]) -> State:
+    """The named tensors of an archive that holds more than tensors."""
+    try:
+        found = tensors_of_archive(archive, tuple(_everywhere(prefixes)))
+    except (ArchiveError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"{file} can't be read without running it: {error}. Get it again, or its state dict."
+        ) from error
+    if not found:
+        raise InputError(
+            f"{file} holds no tensor that has a name: it was frozen when it was traced, or is no network. "
+            "Only the code in it could use it, and that is not run here. Get the network's state dict instead."
+        )
+    return found
 
 
 def _tensors_of(file: Path) -> State:

@@ -115,7 +115,7 @@ def _by_part(
             raise InputError(f"the original of {network} is one file, without parts; name the file alone.")
         if len(files) != 1:
             raise InputError(f"the original of {network} is one file; got {len(files)}.")
-        return {"": read_checkpoint(files[0])}
+        return {"": _read(module, files[0])}
     known = list(module.PARTS)
     for part in named:
         if part not in known:
@@ -141,6 +141,12 @@ def _by_part(
             f"missing; got {came}. Name the files of {', '.join(needed)}, in any order."
         )
     return held
+
+
+def _read(module: ModuleType, file: str | os.PathLike) -> Checkpoint:
+    """A file of a network, by what the network's module knows of its published files."""
+    beside = getattr(module, "OBJECTS_BESIDE", False)
+    return read_checkpoint(file, prefixes=getattr(module, "PREFIXES", ()), objects_beside=beside)
 
 
 class _Allowance(TorchDispatchMode):

@@ -8,6 +8,7 @@ from typing import Any
 
 from cicm import memory as memories
 from cicm.assembly.inpainter import MemoryInpainter
+from cicm.assembly.labels import LabelGuide, LabelsConfig
 from cicm.memory import MemoryConfig
 from cicm.networks import create
 from cicm.plain import from_plain
@@ -19,6 +20,7 @@ class ModelConfig:
 
     Args:
         memories: site name -> configuration; empty for the network alone.
+        labels: how label maps enter; None for a model without.
 
     Example:
         >>> config = ModelConfig("unet", {"width": 8}, {"bottom": MemoryConfig(sets=4)})
@@ -29,10 +31,12 @@ class ModelConfig:
     network: str = "unet"
     options: dict[str, Any] = field(default_factory=dict)
     memories: dict[str, MemoryConfig] = field(default_factory=dict)
+    labels: LabelsConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
+        """Plain data, for JSON; without labels the key is left out, as in files from before there were any."""
+        plain = asdict(self)
+        return plain if self.labels is not None else {key: value for key, value in plain.items() if key != "labels"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
@@ -51,6 +55,6 @@ def build(config: ModelConfig) -> MemoryInpainter:
         InputError: an unknown network, option or site.
     """
     network = create(config.network, **config.options)
-    return MemoryInpainter(
-        network, {name: memories.create(network.site(name).channels, c) for name, c in config.memories.items()}
-    )
+    made = {name: memories.create(network.site(name).channels, c) for name, c in config.memories.items()}
+    guide = LabelGuide(config.labels, network, made.get(config.labels.site)) if config.labels else None
+    return MemoryInpainter(network, made, guide)

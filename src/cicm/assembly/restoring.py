@@ -19,6 +19,7 @@ from cicm.networks.originals import convertible, original_code
 _PUBLISHED: dict[tuple[str, str], tuple[str, str | None]] = {
     ("rfr", ""): ("", "n_iter"),
     ("misf", ""): ("", "iteration"),
+    ("spl", ""): ("", "iteration"),
     ("jpgnet", "generator"): ("generator.pth", "iteration"),
     ("jpgnet", "edges"): ("edges.pth", "iteration"),
     ("jpgnet", "filter"): ("filter.pth", None),
@@ -53,7 +54,8 @@ def restore(
     written: dict[Path, Any] = {}
     for part, state in parts.items():
         name, counter = _PUBLISHED.get((network, part), (f"{part}.pth", None))
-        written[target / name if folder else target] = {counter: 0, "generator": state} if counter else state
+        content = module.published(state) if hasattr(module, "published") else state
+        written[target / name if folder else target] = {counter: 0, "generator": state} if counter else content
     if folder:
         _write_folder(target, written)
     else:
@@ -62,7 +64,9 @@ def restore(
 
 
 def _check_file(output: str | os.PathLike, overwrite: bool) -> Path:
-    return check_output(output, endings=(".pth", ".pt"), overwrite=overwrite, what="checkpoint", make_folder=True)
+    return check_output(
+        output, endings=(".pth", ".pt", ".ckpt"), overwrite=overwrite, what="checkpoint", make_folder=True
+    )
 
 
 def _check_folder(output: str | os.PathLike, overwrite: bool) -> Path:

@@ -14,9 +14,10 @@ DESCRIPTION = """\
 Convert published weights of a network into a weights file of cicm, or a file of cicm back into the original layout.
 `cicm networks` lists the networks. The options of the network are read from the shapes in the file.
 
-A .pth file can contain code. The code is not run: only tensors and plain data are read, anything else is refused. All
-names and shapes must match; otherwise the mismatches are listed and nothing is written. Weights keep their own terms;
-the card in the new file says so and names the SHA-256 of the original.
+A .pth file can contain code. The code is not run: only tensors and plain data are read, anything else is refused. Of a
+TorchScript file (.pt, as IOPaint downloads for LaMa) and of LaMa's .ckpt the tensors are read and the rest is ignored.
+All names and shapes must match; otherwise the mismatches are listed and nothing is written. Weights keep their own
+terms; the card in the new file says so and names the SHA-256 of the original.
 
 To train with converted weights and a memory, name the file in a recipe: training.init = "rfr.safetensors".
 """
@@ -24,6 +25,7 @@ To train with converted weights and a memory, name the file in a recipe: trainin
 EXAMPLES = """\
 examples:
   cicm convert rfr checkpoint.pth -o rfr.safetensors
+  cicm convert lama big-lama.pt -o big-lama.safetensors
   cicm convert jpgnet InpaintingModel_gen.pth filter.pth 5_fusion.pth -o jpgnet.safetensors    (parts, in any order)
   cicm convert jpgnet a.pth b.pth --part filter=c.pth -o jpgnet.safetensors                    (or named)
   cicm convert rfr checkpoint.pth -o rfr.safetensors --option recurrences=4
@@ -36,9 +38,13 @@ def parser() -> ArgumentParser:
     made = verb_parser(
         "convert", DESCRIPTION, EXAMPLES, usage="cicm convert NETWORK FILE [FILE ...] -o OUTPUT [options]"
     )
-    made.add_argument("network", type=str, metavar="NETWORK", help="the network of the weights: rfr, misf or jpgnet")
+    made.add_argument("network", type=str, metavar="NETWORK", help="the network of the weights, as rfr or lama")
     made.add_argument(
-        "files", type=str, nargs="*", metavar="FILE", help="a .pth or .safetensors file; for --to original one of cicm"
+        "files",
+        type=str,
+        nargs="*",
+        metavar="FILE",
+        help="a .pth, .pt, .ckpt or .safetensors file; for --to original one of cicm",
     )
     made.add_argument(
         "-o",

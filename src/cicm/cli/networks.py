@@ -68,12 +68,13 @@ def main(argv: Sequence[str]) -> int:
 def _row(one: NetworkFacts) -> tuple[str, ...]:
     rule = one.size
     sizes = f"multiples of {rule.multiple_of}" if rule.multiple_of > 1 else "any"
+    sizes = str(rule) if rule.maximum else f"{sizes}, from {rule.minimum}"
     return (
         one.name,
         f"{one.parameters / 1e6:.1f} M",
         f"{one.multiply_adds / 1e9:.1f} G",
         ", ".join(f"{s.name} {s.channels}/{s.stride}" for s in one.sites),
-        f"{sizes}, from {rule.minimum}",
+        sizes,
         one.paper or "-",
         f"{one.origin}; {one.origin.licence}",
     )

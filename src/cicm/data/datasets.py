@@ -19,6 +19,7 @@ from cicm.data.pair_lists import Pair
 from cicm.data.pairs import hole_of
 from cicm.files import reason_of
 from cicm.photos.headers import find_images
+from cicm.photos.labels import Classes, read_labels
 from cicm.photos.photo import read_image
 
 HoleMaker = Callable[[int, int, np.random.Generator], Tensor]
@@ -30,6 +31,33 @@ class Skipped(NamedTuple):
 
     path: str
     reason: str
+
+
+class Labels(NamedTuple):
+    """The label maps of some photos.
+
+    Args:
+        files: one per photo, in their order.
+        classes: how they are read.
+    """
+
+    files: Sequence[Path]
+    classes: Classes
+
+
+class Drawn(NamedTuple):
+    """One training sample as it is drawn.
+
+    Args:
+        image: (h, w, 3) uint8.
+        hole: (1, h, w).
+        label: (h, w) uint8, classes and `cicm.photos.labels.VOID`, of the whole picture, hole or not; None without.
+    """
+
+    image: np.ndarray
+    hole: Tensor
+    skipped: list[Skipped]
+    label: np.ndarray | None = None
 
 
 class Sample(TypedDict):
@@ -59,10 +87,12 @@ class TrainingPhotos(Dataset[Sample]):
         on_error: "stop" at a file that can't be read, or "skip" it: the next file that can be read stands in, and the
             sample's `skipped` names the ones passed over.
         cache_mb: decoded photos are kept up to this many megabytes (10^6 bytes), shared out over the worker processes.
+        labels: a label map for each photo; it is cut and mirrored as its photo, and resized to the nearest, so that no
+            class comes from between two others. Photos and holes stay the same as without.
 
     Raises:
         InputError: a setting out of its range, a folder without images; and from a sample: a file that can't be read,
-            or is too small.
+            or is too small; a label map of another size than its photo, or with values outside the classes.
 
     Example:
         >>> folder = getfixture("tmp_path")
@@ -85,6 +115,7 @@ class TrainingPhotos(Dataset[Sample]):
         small: Literal["error", "skip", "enlarge"] = "error",
         on_error: Literal["stop", "skip"] = "stop",
         cache_mb: float = 0.0,
+        labels: Labels | None = None,
     ) -> None:
         self.paths = find_images(root) if isinstance(root, str | Path) else [Path(path) for path in root]
         self.crop = (crop, crop) if isinstance(crop, int) else (int(crop[0]), int(crop[1]))
@@ -92,6 +123,9 @@ class TrainingPhotos(Dataset[Sample]):
         self.seed, self.scale, self.native, self.flip = seed, (float(scale[0]), float(scale[1])), native, flip
         self.small, self.on_error, self.cache_mb = small, on_error, cache_mb
         self._cache = _Cache(cache_mb)
+        self.labels = labels
+        if labels is not None and len(labels.files) != len(self.paths):
+            raise InputError(f"each photo needs its label map; got {len(labels.files)} for {len(self.paths)} photos.")
         if not self.paths:
             raise InputError("expected one photo or more; got an empty list.")
         if min(self.crop) < 1:
@@ -113,37 +147,50 @@ class TrainingPhotos(Dataset[Sample]):
         return len(self.paths)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        image, hole, skipped = self.draw(key)
-        return {"image": to_image(image), "hole": hole, "skipped": skipped}
+        drawn = self.draw(key)
+        return {"image": to_image(drawn.image), "hole": drawn.hole, "skipped": drawn.skipped}
 
-    def draw(self, key: int | tuple[int, int]) -> tuple[np.ndarray, Tensor, list[Skipped]]:
+    def draw(self, key: int | tuple[int, int]) -> Drawn:
         """Like indexing, with the image as (h, w, 3) uint8: a batch is turned into floats faster than its parts."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self.paths):
             raise IndexError(f"index {index} of {len(self.paths)} photos")
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, index)))
-        photo, skipped = self._readable(index)
-        image = self._cut(photo, rng)
-        return image, self.holes(*self.crop, rng), skipped
+        photo, label, skipped = self._readable(index)
+        cut = self._cutter(photo.shape[:2], rng)
+        image = cut(photo)
+        hole = self.holes(*self.crop, rng)
+        return Drawn(image, hole, skipped, None if label is None else np.ascontiguousarray(cut(label)))
 
-    def _readable(self, index: int) -> tuple[np.ndarray, list[Skipped]]:
-        """The photo at the index, or, where skipping was asked for, the next one that can be used."""
+    def _read(self, place: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """A photo, and its label map where there are some."""
+        photo = self._cache.get(place)
+        if photo is None:
+            photo = read_image(self.paths[place])
+            self._cache.keep(place, photo)
+        if self.labels is None:
+            return photo, None
+        label = self._cache.get(~place)  # the places below zero are those of the label maps
+        if label is None:
+            label = read_labels(self.labels.files[place], self.labels.classes, photo.shape[:2])
+            self._cache.keep(~place, label)
+        return photo, label
+
+    def _readable(self, index: int) -> tuple[np.ndarray, np.ndarray | None, list[Skipped]]:
+        """The photo at the index and its label map, or, where skipping was asked for, the next that can be used."""
         skipped: list[Skipped] = []
         for step in range(len(self.paths)):
             place = (index + step) % len(self.paths)
             path = self.paths[place]
             try:
-                photo = self._cache.get(place)
-                if photo is None:
-                    photo = read_image(path)
-                    self._cache.keep(place, photo)
+                photo, label = self._read(place)
             except (InputError, OSError) as problem:
                 if self.on_error == "stop":
                     raise _with_path(path, problem) from problem
                 skipped.append(Skipped(str(path), reason_of(problem)))
                 continue
             if self.small == "enlarge" or (photo.shape[0] >= self.crop[0] and photo.shape[1] >= self.crop[1]):
-                return photo, skipped
+                return photo, label, skipped
             size = f"{photo.shape[0]}x{photo.shape[1]} pixels are fewer than the crop's {self.crop[0]}x{self.crop[1]}"
             if self.small == "error":
                 raise InputError(f'photo too small: {path}: {size}. Use a smaller crop, or small="skip" or "enlarge".')
@@ -152,33 +199,53 @@ class TrainingPhotos(Dataset[Sample]):
             f"none of the {len(self.paths)} photos can be used; the first: {skipped[0].path}: {skipped[0].reason}"
         )
 
-    def _cut(self, photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A random window of the photo, reduced to the crop's size; (h, w, 3) uint8, may be a view."""
+    def _cutter(self, size: tuple[int, int], rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+        """A random window of a picture of (height, width), reduced to the crop's size.
+
+        Returns:
+            what cuts it out of a photo (H, W, 3), which is averaged, or a label map (H, W), of which the nearest pixel
+            is taken; may give a view.
+        """
         # Every number is drawn whether it is used or not: a photo's size must not shift the hole's randomness.
         as_is, where, top, left, mirrored = rng.random(5).tolist()
         height, width = self.crop
-        covering = max(height / photo.shape[0], width / photo.shape[1])
+        covering = max(height / size[0], width / size[1])
         least, largest = max(self.scale[0], covering), max(self.scale[1], covering)
         factor = least * (largest / least) ** where
         if largest == 1 and as_is < self.native:
             factor = 1.0
-        window_height = min(photo.shape[0], max(1, round(height / factor)))
-        window_width = min(photo.shape[1], max(1, round(width / factor)))
-        top = int(top * (photo.shape[0] - window_height + 1))
-        left = int(left * (photo.shape[1] - window_width + 1))
-        image = photo[top : top + window_height, left : left + window_width]
-        if (window_height, window_width) != self.crop:
-            picture = Image.fromarray(np.ascontiguousarray(image))
-            image = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
-        return image[:, ::-1] if self.flip and mirrored < 0.5 else image
+        window_height = min(size[0], max(1, round(height / factor)))
+        window_width = min(size[1], max(1, round(width / factor)))
+        top = int(top * (size[0] - window_height + 1))
+        left = int(left * (size[1] - window_width + 1))
+
+        def cut(picture: np.ndarray) -> np.ndarray:
+            part = picture[top : top + window_height, left : left + window_width]
+            if (window_height, window_width) != self.crop:
+                part = _resized(part, self.crop)
+            return part[:, ::-1] if self.flip and mirrored < 0.5 else part
+
+        return cut
+
+
+def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A photo (H, W, 3) by averages, a label map (H, W) to the nearest; at (height, width)."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if picture.ndim == 2:
+        return np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
 class PairedSample(TypedDict):
-    """One sample to score: `image` (3, H, W) in [0, 1], `hole` (1, H, W), and the pair they come from."""
+    """One sample to score: `image` (3, H, W) in [0, 1], `hole` (1, H, W), and the pair they come from.
+
+    `label`: (H, W) uint8, classes and void of the whole picture; None without label maps.
+    """
 
     image: Tensor
     hole: Tensor
     pair: Pair
+    label: Tensor | None
 
 
 class PairedPhotos(Dataset[PairedSample]):
@@ -189,10 +256,11 @@ class PairedPhotos(Dataset[PairedSample]):
         fit: how a larger photo comes to that size: "crop" cuts out its middle and changes no pixel; "reduce" first
             makes it as small as still covers the size. A smaller photo is an error: enlarged ones score too well.
         invert: black is missing in the mask files.
+        labels: the label map of each pair's photo, in the order of the pairs.
 
     Raises:
         InputError: an empty list, an unknown fit; and from a sample: a file that can't be read, a photo that is too
-            small, a hole outside its band.
+            small, a hole outside its band, a label map that does not fit its photo or its classes.
     """
 
     def __init__(
@@ -203,6 +271,7 @@ class PairedPhotos(Dataset[PairedSample]):
         *,
         fit: Literal["crop", "reduce"] = "crop",
         invert: bool = False,
+        labels: Labels | None = None,
     ) -> None:
         if not pairs:
             raise InputError("expected one pair or more; got an empty list.")
@@ -210,7 +279,7 @@ class PairedPhotos(Dataset[PairedSample]):
             raise InputError(f"fit must be crop or reduce; got {fit!r}.")
         self.pairs = list(pairs)
         self.images, self.masks = Path(images), None if masks is None else Path(masks)
-        self.fit, self.invert = fit, invert
+        self.fit, self.invert, self.labels = fit, invert, labels
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -218,8 +287,14 @@ class PairedPhotos(Dataset[PairedSample]):
     def __getitem__(self, index: int) -> PairedSample:
         pair = self.pairs[index]
         path = self.images / pair.image
-        photo = _fitted(path, read_image(path), (pair.height, pair.width), self.fit)
-        return {"image": to_image(photo), "hole": hole_of(pair, self.masks, invert=self.invert), "pair": pair}
+        whole, size = read_image(path), (pair.height, pair.width)
+        photo = _fitted(path, whole, size, self.fit)
+        label = None
+        if self.labels is not None:
+            there = read_labels(self.labels.files[index], self.labels.classes, whole.shape[:2])
+            label = torch.from_numpy(np.ascontiguousarray(_fitted(path, there, size, self.fit)))
+        hole = hole_of(pair, self.masks, invert=self.invert)
+        return {"image": to_image(photo), "hole": hole, "pair": pair, "label": label}
 
 
 def _fitted(path: Path, photo: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
@@ -232,7 +307,8 @@ def _fitted(path: Path, photo: np.ndarray, size: tuple[int, int], fit: str) -> n
     if fit == "reduce":
         factor = max(height / photo.shape[0], width / photo.shape[1])
         reduced = (max(width, round(photo.shape[1] * factor)), max(height, round(photo.shape[0] * factor)))
-        photo = np.asarray(Image.fromarray(photo).resize(reduced, Image.Resampling.BICUBIC))
+        how = Image.Resampling.BICUBIC if photo.ndim == 3 else Image.Resampling.NEAREST  # a label map has two axes
+        photo = np.asarray(Image.fromarray(photo).resize(reduced, how))
     top, left = (photo.shape[0] - height) // 2, (photo.shape[1] - width) // 2
     return photo[top : top + height, left : left + width]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -17,11 +17,15 @@ _Key = tuple[int, int]  # (epoch, index) of a sample
 
 
 class Batch(TypedDict):
-    """`image` (B, 3, h, w) in [0, 1], `hole` (B, 1, h, w), and the files that were passed over for it (mostly none)."""
+    """`image` (B, 3, h, w) in [0, 1], `hole` (B, 1, h, w), and the files that were passed over for it (mostly none).
+
+    `label`: (B, h, w) uint8, classes and void of the whole pictures; only where the photos have label maps.
+    """
 
     image: Tensor
     hole: Tensor
     skipped: list[Skipped]
+    label: NotRequired[Tensor]
 
 
 class TrainingStream:
@@ -180,11 +184,14 @@ class _Collated(Dataset[Any]):
             samples = [self.dataset.draw(key) for key in keys]
         except InputError as problem:
             return InputError(str(problem))
-        return {
-            "image": to_image(np.stack([image for image, _, _ in samples])),
-            "hole": torch.stack([hole for _, hole, _ in samples]),
-            "skipped": [entry for _, _, skipped in samples for entry in skipped],
+        batch: Batch = {
+            "image": to_image(np.stack([sample.image for sample in samples])),
+            "hole": torch.stack([sample.hole for sample in samples]),
+            "skipped": [entry for sample in samples for entry in sample.skipped],
         }
+        if labels := [sample.label for sample in samples if sample.label is not None]:  # of all photos, or of none
+            batch["label"] = torch.from_numpy(np.stack(labels))
+        return batch
 
 
 class _Steps(Sampler[list[_Key]]):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cicm.conventions import InputError
 from cicm.datasets import faces, folders, labelled, masks, places
+from cicm.datasets.classes import CLASSES, classes_of
 from cicm.datasets.tree import Layout, Problem, SplitFiles, Tree
 
 LAYOUTS: dict[str, Layout] = {
@@ -25,6 +26,7 @@ LAYOUTS: dict[str, Layout] = {
         faces.CELEBA_HQ,
         labelled.CITYSCAPES,
         labelled.OUTDOOR,
+        labelled.CAMVID,
         folders.FOLDER,
         masks.NVIDIA,
         masks.BAND_FOLDERS,

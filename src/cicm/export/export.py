@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ def _metadata(loaded: LoadedModel) -> dict[str, str]:
     return {
         "cicm.format": FORMAT,
         "cicm.version": __version__,
-        "cicm.size": json.dumps({"multiple_of": rule.multiple_of, "minimum": rule.minimum}),
+        "cicm.size": json.dumps(asdict(rule)),
         "cicm.network": loaded.config.network,
         "cicm.config": json.dumps(loaded.config.to_dict()),
         "cicm.card": json.dumps(loaded.card),
@@ -165,7 +165,7 @@ def _traced(program: nn.Module, inputs: tuple[Tensor, Tensor], rule: Any) -> tor
 
     least = max(2, -(-rule.minimum // rule.multiple_of))  # torch fixes what can be 1
     axes: dict[int, Any] = {0: Dim("batch", min=1)}
-    for axis, name in ((2, "rows"), (3, "columns")):
+    for axis, name in ((2, "rows"), (3, "columns")) if not rule.maximum else ():
         side = Dim(name, min=least)
         axes[axis] = rule.multiple_of * side if rule.multiple_of > 1 else side
     return torch.export.export(program, inputs, dynamic_shapes=(axes, dict(axes)))

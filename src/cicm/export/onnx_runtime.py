@@ -133,7 +133,8 @@ class OnnxInpainter(PictureInpainter):
             known = (share >= 0.5).astype(np.float32)
             seen = averages(seen, plan.work) / np.maximum(share, 0.5) * known
             missing = 1 - known
-        rows, columns = (mirrored(work, padded) for work, padded in zip(plan.work, plan.padded, strict=True))
+        axes = tuple(zip(plan.work, plan.padded, strict=True))
+        rows, columns = (mirrored(*axis, self.size.padding) for axis in axes)
         inputs = (part[rows][:, columns].transpose(2, 0, 1)[None] for part in (seen, missing))
         try:
             filled = self.model(*(np.ascontiguousarray(one) for one in inputs))[0].transpose(1, 2, 0)
@@ -142,7 +143,7 @@ class OnnxInpainter(PictureInpainter):
             raise InputError(
                 f"onnxruntime failed at {plan.padded[0]}x{plan.padded[1]} pixels: {told} Use a smaller max_side."
             ) from error
-        top, left = ((padded - work) // 2 for work, padded in zip(plan.work, plan.padded, strict=True))
+        top, left = (self.size.before(*axis) for axis in axes)
         filled = filled[top : top + plan.work[0], left : left + plan.work[1]]
         return np.clip(cubic(filled, size) if plan.work != size else filled, 0.0, 1.0)
 
@@ -182,10 +183,14 @@ def open_session(path: str | os.PathLike, device: str = "auto", threads: int | N
 
 
 def _rule(values: Any) -> SizeRule:
-    multiple, minimum = values["multiple_of"], values["minimum"]
-    if type(multiple) is not int or type(minimum) is not int or not (1 <= multiple <= SIDES and 1 <= minimum <= SIDES):
+    numbers = [values["multiple_of"], values["minimum"], values.get("maximum", 0)]
+    low = (1, 1, numbers[1] if numbers[2] else 0)
+    if not all(type(n) is int and least <= n <= SIDES for n, least in zip(numbers, low, strict=True)):
         raise ValueError(f"no size rule can be {values}"[:200])
-    return SizeRule(multiple, minimum)
+    padding = values.get("padding", "around")  # older files do not say
+    if padding not in ("around", "end"):
+        raise ValueError(f"no size rule can be {values}"[:200])
+    return SizeRule(*numbers, padding=padding)
 
 
 def _threads() -> int:

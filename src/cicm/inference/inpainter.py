@@ -174,8 +174,8 @@ class Inpainter(PictureInpainter):
             corrupted = F.adaptive_avg_pool2d(corrupted, plan.work) / share.clamp_min(0.5) * known
             hole = 1 - known
         corrupted, hole = corrupted.to(self.device), hole.to(self.device)
-        rows = _mirrored(plan.work[0], plan.padded[0], self.device)
-        columns = _mirrored(plan.work[1], plan.padded[1], self.device)
+        axes = tuple(zip(plan.work, plan.padded, strict=True))
+        rows, columns = (torch.from_numpy(mirrored(*axis, self.size.padding)).to(self.device) for axis in axes)
         corrupted, hole = (t.index_select(2, rows).index_select(3, columns) for t in (corrupted, hole))
         try:
             filled = self.model(corrupted, hole).composite
@@ -186,7 +186,7 @@ class Inpainter(PictureInpainter):
                 f"not enough memory on {self.device} for {plan.padded[0]}x{plan.padded[1]} pixels. "
                 "Use a smaller max_side, or device='cpu'."
             ) from error
-        top, left = ((padded - work) // 2 for work, padded in zip(plan.work, plan.padded, strict=True))
+        top, left = (self.size.before(*axis) for axis in axes)
         filled = filled[..., top : top + plan.work[0], left : left + plan.work[1]].float()
         if plan.work != tuple(size):
             filled = F.interpolate(filled, size=tuple(size), mode="bicubic", align_corners=False)
@@ -240,7 +240,3 @@ def _one_each(mask: Any, count: int) -> Sequence[Any] | None:
     if len(mask) != count:
         raise InputError(f"expected one mask, or one for each of the {count} pictures; got {len(mask)}.")
     return mask
-
-
-def _mirrored(size: int, padded: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(mirrored(size, padded)).to(device)

@@ -21,7 +21,7 @@ from cicm.conventions import InputError, Notice, SizeRule
 from cicm.files import digest_of
 from cicm.inference.canvas import Canvas, Filling, PixelCanvas
 from cicm.inference.exemplars import Finder, add_patches, borrow, check_fill, fill_done, fill_flat, lay_over
-from cicm.inference.plan import Part, Plan, in_pieces, longest, plan_parts, plan_piece
+from cicm.inference.plan import Part, Plan, in_pieces, longest, plan_parts, plan_piece, within
 from cicm.inference.report import Report
 from cicm.inference.seams import soften
 from cicm.inference.settings import FillSettings
@@ -238,7 +238,7 @@ class PictureInpainter:
 
     def _fill_in_levels(self, filling: Filling, part: Part, own: np.ndarray) -> None:
         """Fill a crop from its widest places to its thinnest, in tiles where it is long."""
-        side = longest(self.settings)
+        side = longest(within(self.settings, self.size))
         gone = cut(filling.missing, part.box)
         levels = plan_levels(gone, min(self.settings.widest, side / 2))
 
@@ -266,7 +266,7 @@ class PictureInpainter:
     def _report(self, filling: Filling, started: float) -> Report:
         parts, calls, size = filling.parts, filling.calls, filling.hole.shape
         edges = np.array([part.box for part in parts])
-        if in_pieces(size, self.settings):
+        if in_pieces(size, self.size, self.settings):
             strategy = "tile" if len(calls) > len(parts) else "crop"
         else:
             strategy = "whole" if not calls or calls[0].work == size else "resize"

@@ -54,9 +54,17 @@ class Part:
     plan: Plan | None = None
 
 
-def in_pieces(size: tuple[int, int], settings: FillSettings) -> bool:
+def within(settings: FillSettings, rule: SizeRule) -> FillSettings:
+    """The settings that a network can keep to, where its size rule has a largest size."""
+    if not (most := rule.maximum):
+        return settings
+    strategy = "resize" if settings.strategy == "whole" else settings.strategy
+    return settings.changed(max_side=min(settings.max_side, most), tile=min(settings.tile, most), strategy=strategy)
+
+
+def in_pieces(size: tuple[int, int], rule: SizeRule, settings: FillSettings) -> bool:
     """Whether a picture of (height, width) is filled group by group, rather than in one piece."""
-    large = size[0] * size[1] > WHOLE
+    large = size[0] * size[1] > min(WHOLE, rule.maximum**2 or WHOLE)
     return settings.strategy in ("crop", "tile") or (settings.strategy == "auto" and large)
 
 
@@ -68,7 +76,8 @@ def plan_parts(hole: np.ndarray, rule: SizeRule, settings: FillSettings) -> tupl
         rule: sizes that the network takes.
         settings: of the fill.
     """
-    if not in_pieces(hole.shape, settings):
+    settings = within(settings, rule)
+    if not in_pieces(hole.shape, rule, settings):
         plan = plan_piece(hole, rule, settings)
         return (Part(plan.box, plan.box, plan),)
     crops = plan_crops(hole, margin=settings.margin, relative=_RELATIVE, longest=longest(settings))
@@ -79,6 +88,7 @@ def plan_parts(hole: np.ndarray, rule: SizeRule, settings: FillSettings) -> tupl
 
 def plan_piece(hole: np.ndarray, rule: SizeRule, settings: FillSettings) -> Plan:
     """One part around all of a hole (H, W), as `whole` and `resize` have it."""
+    settings = within(settings, rule)
     height, width = hole.shape
     box = (0, 0, width, height)
     if height * width > WHOLE and settings.strategy != "whole":

@@ -101,15 +101,26 @@ class ContextMemory(ContextSource):
 
     # Read, pending, commit --------------------------------------------------------------------------------------------
 
-    def read(self, features: Map, ratio: Ratio | None = None, complete: Complete | None = None) -> MemoryRead:
-        """Find each region's context and blend it in (Eq. 1 and 4); see `ContextSource.read`."""
+    def read(
+        self,
+        features: Map,
+        ratio: Ratio | None = None,
+        complete: Complete | None = None,
+        *,
+        prior: Float[Tensor, "N L"] | None = None,
+    ) -> MemoryRead:
+        """Find each region's context and blend it in (Eq. 1 and 4); see `ContextSource.read`.
+
+        Args:
+            prior: (N, L), added to the similarities with the anchors; see `cicm.memory.tags`.
+        """
         self._check_map(features)
         # float32: half precision flips the argmax of close anchors and flattens the softmax
         with torch.autocast(features.device.type, enabled=False):
             wide = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
             regions = as_regions(wide)
             state, look = self._frame(regions.dtype)
-            sets = rules.route(regions, state.anchors, **look)
+            sets = rules.route(regions, state.anchors, prior=prior, **look)
             context, weights = rules.read_fast(
                 regions, sets, state.contexts, temperature=self.config.temperature, top=self.config.read_top, **look
             )
@@ -118,6 +129,16 @@ class ContextMemory(ContextSource):
             # An empty memory has nothing to offer: `filled` is 0 or 1, and no branch, so that graphs stay whole.
             blended = torch.where(self.filled > 0, blended, regions)
         return MemoryRead(as_map(blended, features).to(features.dtype), regions, sets, weights, context, share)
+
+    def placed(self, read: MemoryRead, prior: Float[Tensor, "N L"]) -> MemoryRead:
+        """A read whose regions are to be written elsewhere: to the sets that another prior gives them."""
+        with torch.autocast(read.regions.device.type, enabled=False):
+            state, look = self._frame(read.regions.dtype)
+            sets = rules.route(read.regions, state.anchors, prior=prior, **look)
+            _, weights = rules.read_fast(
+                read.regions, sets, state.contexts, temperature=self.config.temperature, **look
+            )
+        return read._replace(sets=sets, weights=weights)
 
     def pending(
         self, reads: Sequence[MemoryRead], complete: Sequence[Tensor], reduce: rules.Reduce = rules.alone

@@ -39,12 +39,14 @@ def route(
     *,
     kind: Similarity = "cosine",
     center: Float[Tensor, " C"] | None = None,
+    prior: Float[Tensor, "N L"] | None = None,
 ) -> Int[Tensor, " N"]:
     """Choose for each region the set whose anchor is the most similar (Eq. 1).
 
     Args:
         kind: how similarity is measured; `dot` is the printed form, which favours the longest anchor.
         center: (C,), for `centred`.
+        prior: added to the similarities; zeros choose bit for bit as none.
 
     Returns:
         (N,) in 0..L-1; the first of equals.
@@ -57,7 +59,8 @@ def route(
         tensor([1, 0])
     """
     _check_channels(regions, anchors.shape[-1])
-    return similarity(regions, anchors, kind, center).argmax(-1)
+    alike = similarity(regions, anchors, kind, center)
+    return (alike if prior is None else alike + prior).argmax(-1)
 
 
 # Eq. 4 ----------------------------------------------------------------------------------------------------------------

@@ -45,10 +45,12 @@ class Prediction(NamedTuple):
     Args:
         image: (B, 3, H, W), the raw prediction, unclamped.
         earlier: predictions of earlier stages or scales, coarse to fine; empty for one-stage networks.
+        maps: what else it predicts, by name, as `labels` or `prior`; for losses and for a look.
     """
 
     image: Float[Tensor, "B 3 H W"]
     earlier: tuple[Tensor, ...] = ()
+    maps: dict[str, Tensor] = {}
 
 
 class InpaintingNetwork(nn.Module):
@@ -58,12 +60,15 @@ class InpaintingNetwork(nn.Module):
         sites: declared places, fine to coarse; each is visited in every forward.
         batch_statistics: in training mode it normalises by statistics of the whole batch, so that images of a batch
             influence each other; in evaluation mode they never do.
+        takes_labels: `forward` has a keyword `labels`, (B, N, H, W) planes of N classes, all zero where nothing is
+            known of a pixel; None for none of them. The number of classes is the network's option `classes`.
         options: what a registered network was made with, defaults included; `register` sees to it.
     """
 
     sites: tuple[FeatureSite, ...] = ()
     size: SizeRule = SizeRule()
     batch_statistics: bool = False
+    takes_labels: bool = False
     options: Mapping[str, Any] = MappingProxyType({})
 
     def forward(

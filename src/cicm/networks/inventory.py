@@ -42,7 +42,7 @@ class NetworkFacts:
     origin: Origin
 
 
-def facts(name: str, side: int = 256, **options: Any) -> NetworkFacts:
+def facts(name: str, side: int = 256, /, **options: Any) -> NetworkFacts:
     """Count a registered network without allocating it.
 
     Args:

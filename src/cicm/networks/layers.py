@@ -6,6 +6,7 @@ from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cicm.conventions import InputError
 
@@ -92,3 +93,22 @@ class DilatedResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         return x + self.conv_block(x)
+
+
+def pad_same(x: Float[Tensor, "B C H W"], conv: nn.Conv2d) -> Float[Tensor, "B C h w"]:
+    """Zeros around a map so that the convolution that follows, which pads nothing itself, gives ceil(H / stride) rows.
+
+    TensorFlow's `SAME`: what can't be shared evenly goes to the bottom and to the right.
+
+    Example:
+        >>> import torch
+        >>> pad_same(torch.ones(1, 1, 1, 4), nn.Conv2d(1, 1, (1, 3), stride=2)).flatten()
+        tensor([1., 1., 1., 1., 0.])
+    """
+    sides: list[int] = []
+    for axis in (1, 0):
+        size, stride = x.shape[2 + axis], conv.stride[axis]
+        reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
+        needed = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        sides += [needed // 2, needed - needed // 2]
+    return F.pad(x, sides)

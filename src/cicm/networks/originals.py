@@ -4,7 +4,9 @@ Our code is written from facts about the originals and is Apache-2.0. Weights th
 
 The file of a network with an original has `from_original(state, **options)`, which gives the network in evaluation
 mode, and `to_original(network)`; where the original is published in several files also `PARTS`, `parts_of(state)` and
-`recognise_part(state)`.
+`recognise_part(state)`. What else is known of published files: `PREFIXES` (of the network's names), `OBJECTS_BESIDE`
+(the file holds more than tensors), `VARIANTS` (options that change the names), `published(state)` (how a checkpoint
+holds them).
 """
 
 from __future__ import annotations
@@ -51,13 +53,40 @@ class Origin:
         return f"{self.source} @ {self.revision}" if self.revision else self.source
 
 
+_DESCRIBED = Origin("this project, after the description, not the authors' code", "", "Apache-2.0")
+
 ORIGINS = {
     "unet": Origin("this project", "", "Apache-2.0"),
+    "srm": _DESCRIBED,
+    "swap": _DESCRIBED,
+    "tmad": _DESCRIBED,
+    "gated": Origin(
+        "github.com/JiahuiYu/generative_inpainting",
+        "3a53243",
+        "CC BY-NC 4.0; parameters under the names of nipponjo/deepfillv2-pytorch, which has no licence file",
+    ),
+    "pen": Origin("github.com/researchmm/PEN-Net-for-Inpainting", "8721a55", "MIT"),
     "rfr": Origin("github.com/jingyuanli001/RFR-Inpainting", "e1cad6a", "MIT; its partial convolution BSD-3-Clause"),
+    "migan": Origin(
+        "github.com/Picsart-AI-Research/MI-GAN",
+        "ca4df2e",
+        "MIT (inference); its training code holds files of NVIDIA's, all rights reserved. Weights: MIT",
+    ),
+    "lama": Origin("github.com/advimman/lama", "786f593", "Apache-2.0"),
     "misf": Origin(
         "github.com/tsingqguo/misf",
         "775ef7d",
         "no licence file; derived from edge-connect (CC BY-NC 4.0): all rights reserved",
+    ),
+    "spg": Origin(
+        "github.com/yccyenchicheng/pytorch-SegInpaint",
+        "13de7de",
+        "unofficial port, no licence file; derived from SPADE (CC BY-NC-SA 4.0) and others: all rights reserved",
+    ),
+    "spl": Origin(
+        "github.com/WendongZh/SPL",
+        "35d5329",
+        "no licence file; derived from edge-connect (CC BY-NC 4.0) and others: all rights reserved",
     ),
     "jpgnet": Origin(
         "github.com/tsingqguo/jpgnet",
@@ -237,11 +266,15 @@ def recognise(state: Mapping[str, Tensor]) -> Guess | None:
     """The original that a checkpoint's names fit best; None if they fit none well enough."""
     best: tuple[float, Guess] | None = None
     for name in convertible():
-        for part, shapes in original_shapes(name).items():
-            both = state.keys() & shapes.keys()
-            share = len(both) / max(1, len(state.keys() | shapes.keys()))
+        prefixes = getattr(original_code(name), "PREFIXES", ())
+        prefix = next((p for p in prefixes if any(key.startswith(p) for key in state)), "")
+        keys = {key.removeprefix(prefix) for key in state if key.startswith(prefix)}
+        variants: tuple[dict[str, Any], ...] = getattr(original_code(name), "VARIANTS", ({},))
+        for part, shapes in (one for options in variants for one in original_shapes(name, **options).items()):
+            both = keys & shapes.keys()
+            share = len(both) / max(1, len(keys | shapes.keys()))
             if share >= _ENOUGH and (best is None or share > best[0]):
-                best = (share, Guess(name, part, len(both), len(state)))
+                best = (share, Guess(name, part, len(both), len(keys)))
     if best and best[1].part:  # parts may have the same names and other shapes
         with suppress(InputError):
             return replace(best[1], part=original_code(best[1].network).recognise_part(state))

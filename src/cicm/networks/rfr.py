@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -22,6 +21,7 @@ from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
 from cicm.networks.originals import dump_original, network_from
 from cicm.networks.registry import register
+from cicm.ops.precision import full_precision
 
 Kernel = Literal[7, 5]
 
@@ -159,7 +159,7 @@ def attention(
         >>> found[0, :, 0, 0], scores.shape
         (tensor([0.5000, 0.5000]), torch.Size([1, 2, 2]))
     """
-    with _full_precision(features):
+    with full_precision(features):
         wide = features.to(torch.promote_types(features.dtype, torch.float32))
         keys = wide.flatten(2) + 1e-7
         keys = keys / keys.norm(dim=1, keepdim=True)
@@ -171,12 +171,6 @@ def attention(
             scores = torch.lerp(before.scores, scores, fresh / (before.known.flatten(2).transpose(1, 2) + fresh))
         found = keys @ scores.transpose(1, 2)
         return found.unflatten(2, features.shape[-2:]).to(features.dtype), scores
-
-
-def _full_precision(like: Tensor) -> AbstractContextManager:
-    """No autocast, on devices that have one (`meta` has none)."""
-    kind = like.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class Attention(nn.Module):

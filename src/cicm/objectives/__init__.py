@@ -8,6 +8,7 @@ from cicm.objectives.adversarial import (
     generator_loss,
 )
 from cicm.objectives.features import Features, perceptual, style
+from cicm.objectives.labels import LabelObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section, Seen
 from cicm.objectives.reconstruction import masked_l1, reconstruction, share_l1, total_variation
 from cicm.objectives.structure import structural_similarity

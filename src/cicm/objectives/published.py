@@ -35,6 +35,8 @@ class Seen:
         hole: (B, 1, H, W), 1 = missing.
         features: name of a classifier -> its maps; needed for the terms of a section's `from_features` alone.
         share: mean of the whole batch's holes, over all its portions; for MISF's `share = "batch"` alone.
+        maps: what the network predicts besides, by name; (B, N, h, w) logits of label maps begin with `labels`.
+        label: (B, H, W), classes of the whole picture, and void; None without label maps.
     """
 
     prediction: Tensor
@@ -43,6 +45,8 @@ class Seen:
     hole: Tensor
     features: Mapping[str, Features] = field(default_factory=dict)
     share: Tensor | None = None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    label: Tensor | None = None
 
 
 class Section:
@@ -51,11 +55,13 @@ class Section:
     Attributes:
         classifier: whose features some terms need; empty for none.
         from_features: the names of these terms.
+        settings: fields that are numbers and no weights.
     """
 
     title: ClassVar[str]
     classifier: ClassVar[str] = ""
     from_features: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def weights(self) -> dict[str, float]:
         """Name of a term, as in the log -> its weight."""
@@ -81,7 +87,7 @@ class Section:
 
 
 def _numbers(section: Any) -> dict[str, float]:
-    values = {f.name: getattr(section, f.name) for f in fields(section)}
+    values = {f.name: getattr(section, f.name) for f in fields(section) if f.name not in section.settings}
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}
 
 

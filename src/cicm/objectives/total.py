@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cicm.conventions import InputError
 from cicm.objectives.adversarial import Adversary
+from cicm.objectives.labels import LabelObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
 
@@ -42,6 +43,7 @@ class ObjectiveConfig:
         adversary: the adversarial loss, `ragan` (Eq. 5-6) or `bce` (MISF's); weighted by `weights.adversarial`.
         judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
         rfr, misf, jpgnet: the published objectives; a section that is there, even an empty one, is added.
+        labels: cross entropy of the label maps that the model predicts; likewise.
     """
 
     weights: Weights = field(default_factory=Weights)
@@ -56,11 +58,12 @@ class ObjectiveConfig:
     rfr: RFRObjective | None = None
     misf: MISFObjective | None = None
     jpgnet: JPGNetObjective | None = None
+    labels: LabelObjective | None = None
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The published objectives that are asked for."""
-        return tuple(section for section in (self.rfr, self.misf, self.jpgnet) if section is not None)
+        return tuple(section for section in (self.rfr, self.misf, self.jpgnet, self.labels) if section is not None)
 
     @property
     def published(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ _WIDER = (3, 7)  # windows of the averages over the lowest level: 48 and 112 pix
 PLANES_FLOATS = 2**17
 
 
-def pull_push(corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 H W"]:
+def pull_push(corrupted: Float[Tensor, "B C H W"], hole: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B C H W"]:
     """Fill the hole smoothly from what surrounds it (after the pull-push of Gortler et al., The Lumigraph, 1996).
 
     Pull: averages over the known pixels alone, of 2, 4, 8 and 16 pixels, then of wider windows that overlap, last of
@@ -22,11 +22,11 @@ def pull_push(corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"
     for the rest. The number of levels is fixed, so that the function exports with dynamic sizes.
 
     Args:
-        corrupted: (B, 3, H, W), H and W at least 16.
+        corrupted: (B, C, H, W), H and W at least 16.
         hole: (B, 1, H, W), 1 = missing; an image without any known pixel is filled with 0.
 
     Returns:
-        (B, 3, H, W), equal to `corrupted` outside the hole bit for bit, and within its range.
+        (B, C, H, W), equal to `corrupted` outside the hole bit for bit, and within its range.
 
     Example:
         >>> image, hole = torch.full((1, 3, 32, 32), 0.5), torch.zeros(1, 1, 32, 32)

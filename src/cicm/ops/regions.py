@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,7 +11,6 @@ def as_regions(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "N C"]:
     """The cells of a feature map as rows, image by image, row by row (N = B*h*w).
 
     Example:
-        >>> import torch
         >>> as_regions(torch.arange(8.0).view(1, 2, 2, 2))[1]
         tensor([1., 5.])
     """
@@ -22,4 +22,5 @@ def as_map(regions: Float[Tensor, "N C"], like: Float[Tensor, "B C h w"]) -> Flo
     batch, _, height, width = like.shape
     features = regions.view(batch, height, width, regions.shape[1]).permute(0, 3, 1, 2)
     # Rows lie channels last; left so, the next convolution would take another path and change its last bits.
-    return features.contiguous() if like.is_contiguous() else features
+    # A copy in any case: a map of one cell counts as contiguous with the strides of the rows.
+    return features.clone(memory_format=torch.contiguous_format) if like.is_contiguous() else features

@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from cicm.conventions import InputError
 from cicm.files import check_readable, reason_of, walk
+from cicm.photos.bounds import check_body, check_exif, check_start
 from cicm.photos.formats import ENDINGS
 
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
@@ -100,8 +101,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with open(path, "rb") as stream, open_header(stream, path) as image:
             return _upright(image)
-    except InputError:
-        raise
+    except InputError as problem:
+        raise refused(Path(path), problem) from problem
     except Exception as problem:
         raise InputError(f"expected an image file; can't read {path}: {reason_of(problem)}") from problem
 
@@ -122,7 +123,7 @@ def check_header(path: str | Path) -> tuple[int, int]:
             size = _upright(image)
         if _looks_cut(file, str(image.format)):
             with file.open("rb") as stream, open_header(stream, file) as image:
-                image.load()
+                load(stream, image)
     except Exception as error:  # on damaged files Pillow's decoders raise whatever they come across
         raise refused(file, error) from error
     return size
@@ -135,11 +136,13 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
         name: for messages; raw camera files are known by their ending alone.
 
     Raises:
-        InputError: a format that is not read.
+        InputError: a format that is not read, or a header that would cost minutes or gigabytes.
         OSError: and others that Pillow's readers raise on damaged files.
     """
     head = stream.read(64)
-    stream.seek(0)
+    declared = check_start(stream)
+    if declared is not None:
+        check_pixels(Path(name), declared)
     formats = tuple(name for name in FORMATS if name != "HEIF")  # its reader is imported when it is needed
     if _ending(name) in _RAW:  # Pillow would take the small preview for the photo
         raise _not_supported(name, "camera raw")
@@ -154,7 +157,9 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
         # A picture of many pixels is refused by our own limit.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            return Image.open(stream, formats=formats)
+            image = Image.open(stream, formats=formats)
+            check_exif(image)
+            return image
         except UnidentifiedImageError:
             kind = next((kind for start, kind in _STARTS.items() if head.startswith(start)), "")
             if head[4:8] == b"ftyp" and b"avi" in head and "AVIF" not in FORMATS:
@@ -162,6 +167,18 @@ def open_header(stream: BinaryIO, name: str | os.PathLike) -> Image.Image:
             if kind or unsupported(name):
                 raise _not_supported(name, kind) from None
             raise
+
+
+def load(stream: BinaryIO, image: Image.Image) -> None:
+    """Decode the pixels of a picture that `open_header` opened from that stream.
+
+    Raises:
+        InputError: what `cicm.photos.bounds.check_body` refuses.
+        OSError: and others that Pillow's decoders raise on damaged files.
+    """
+    check_body(stream, image)
+    image.load()
+    check_exif(image)  # a PNG may have it behind its pixels
 
 
 def check_pixels(file: Path, size: tuple[int, int], most: int = MAX_PIXELS) -> None:

@@ -60,7 +60,7 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, int, list[str]]:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         exif = _exif_of_tiff(image)
         orientation = image.getexif().get(Base.Orientation, 1)  # newer Pillow has turned it, and took the tag out
-    elif blob := _exif_blob(image):
+    elif blob := exif_blob(image):
         try:
             exif, orientation = tidy_exif(blob)
         except (struct.error, KeyError, IndexError, ValueError):
@@ -97,6 +97,19 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, int, list[str]]:
         orientation,
         notes,
     )
+
+
+def exif_blob(image: Image.Image) -> bytes:
+    """The EXIF block as it stands in the file, not looked into; empty if there is none."""
+    blob = image.info.get("exif")
+    if isinstance(blob, bytes) and blob.removeprefix(b"Exif\0\0"):
+        return blob
+    if isinstance(text := image.info.get("Raw profile type exif"), str):  # how ImageMagick once put EXIF into PNG
+        try:
+            return bytes.fromhex("".join(text.split("\n")[3:]))  # after a blank line, the kind and the length
+        except ValueError:
+            return b""
+    return b""
 
 
 def tidy_exif(blob: bytes) -> tuple[bytes, int]:
@@ -177,15 +190,6 @@ def tiff_directory(metadata: Metadata, order: str) -> TiffImagePlugin.ImageFileD
             tags[number] = content
             tags.tagtype[number] = kind
     return tags
-
-
-def _exif_blob(image: Image.Image) -> bytes:
-    blob = image.info.get("exif")
-    if isinstance(blob, bytes) and blob.removeprefix(b"Exif\0\0"):
-        return blob
-    if "Raw profile type exif" in image.info:  # how ImageMagick once put EXIF into PNG; Pillow reads it
-        return image.getexif().tobytes()
-    return b""
 
 
 def _exif_of_tiff(image: TiffImagePlugin.TiffImageFile) -> bytes:

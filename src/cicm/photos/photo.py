@@ -29,7 +29,7 @@ from PIL import Image, JpegImagePlugin
 from cicm.conventions import InputError
 from cicm.files import check_output, check_readable, reason_of, write_atomic
 from cicm.photos.formats import ENDINGS, LOSSY, WRITERS, fitted
-from cicm.photos.headers import FORMATS, MAX_PIXELS, check_pixels, check_single, open_header, refused
+from cicm.photos.headers import FORMATS, MAX_PIXELS, check_pixels, check_single, load, open_header, refused
 from cicm.photos.metadata import Metadata, metadata_of
 from cicm.photos.pixels import Pixels, pixels_of_image
 
@@ -116,7 +116,7 @@ def _opened(file: Path, source: Callable[[], BinaryIO], max_pixels: int) -> Phot
             check_pixels(file, image.size, max_pixels)
             check_single(file, image)
             deep = _deep_rawmode(file, image)
-            image.load()
+            load(stream, image)
             metadata, orientation, notes = metadata_of(image)
             upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
             upright.info = image.info  # older Pillow loses the key colour on the way
@@ -156,7 +156,7 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, least: 
             if image.format == "JPEG" and image.mode in ("RGB", "L"):  # most photos: without the book-keeping
                 if least:
                     image.draft(image.mode, (least, least))
-                image.load()
+                load(stream, image)
                 _, orientation, _ = metadata_of(image)
                 upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
                 return np.array(upright.convert("RGB"))

@@ -7,13 +7,19 @@ import numpy as np
 _SHARPNESS = -0.75  # the free parameter of the cubic kernel (Keys, 1981), as torch and OpenCV choose it
 
 
-def mirrored(size: int, padded: int) -> np.ndarray:
-    """Indices that pad an axis by mirroring at its ends, as often as needed; the picture in the middle.
+def mirrored(size: int, padded: int, padding: str = "around") -> np.ndarray:
+    """Indices that pad an axis by mirroring, as often as needed; the picture begins at `SizeRule.before`.
+
+    Args:
+        padding: of a `SizeRule`: `around` the picture, or at its `end` with the last pixel repeated first.
 
     Example:
-        >>> mirrored(3, 8).tolist()
-        [2, 1, 0, 1, 2, 1, 0, 1]
+        >>> mirrored(3, 8).tolist(), mirrored(3, 8, "end").tolist()
+        ([2, 1, 0, 1, 2, 1, 0, 1], [0, 1, 2, 2, 1, 0, 0, 1])
     """
+    if padding == "end":
+        steps = np.arange(padded) % (2 * size)
+        return np.where(steps < size, steps, 2 * size - 1 - steps)
     period = max(1, 2 * (size - 1))
     steps = (np.arange(padded) - (padded - size) // 2) % period
     return np.where(steps < size, steps, period - steps)

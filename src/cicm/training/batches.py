@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.data.datasets import TrainingPhotos, to_image
+from cicm.data.datasets import Labels, TrainingPhotos, to_image
 from cicm.data.generators import HoleGenerator
 from cicm.data.loading import MixedStream, TrainingStream
-from cicm.datasets import photos_of
+from cicm.datasets import classes_of, find, layout_named, photos_of
 from cicm.files import digest_of, evenly_spaced
 from cicm.photos.headers import find_images, image_size
 from cicm.training.config import DataConfig
@@ -41,7 +42,34 @@ def photos_in(data: DataConfig, part: Literal["train", "val"]) -> list[Path]:
         InputError: no folder, no photo, or a data set that is not complete.
     """
     root, split = (data.train, data.train_split) if part == "train" else (data.val, data.val_split)
+    if data.labels:
+        return list(_labelled(data, part))
     return photos_of(root, data.layout, split) if data.layout else find_images(root)
+
+
+def _labelled(data: DataConfig, part: Literal["train", "val"]) -> dict[Path, Path]:
+    """Photo -> label map, of a layout's split; photos without one are left out.
+
+    Raises:
+        InputError: no photo has one.
+    """
+    root, split = (data.train, data.train_split) if part == "train" else (data.val, data.val_split)
+    there = find(layout_named(data.layout), root, split)
+    both = zip(there.photos, there.labels or [None] * len(there.photos), strict=True)
+    found = {Path(root, photo): Path(root, label) for photo, label in both if label is not None}
+    if not found:
+        raise InputError(
+            f"data.labels asks for label maps; the split {split} of {data.layout} in {root} has none. See "
+            f"cicm data check {data.layout}."
+        )
+    return found
+
+
+def _labels_for(data: DataConfig, part: Literal["train", "val"], paths: Sequence[Path]) -> Labels | None:
+    if not data.labels:
+        return None
+    found = _labelled(data, part)
+    return Labels([found[path] for path in paths], classes_of(data.layout))
 
 
 def training_stream(
@@ -72,6 +100,7 @@ def _stream(
         paths,
         data.crop,
         HoleGenerator(data.bands, data.kinds, data.border),
+        labels=_labels_for(data, "train", paths),
         seed=seed,
         scale=data.scale,
         native=data.native,
@@ -101,16 +130,22 @@ class ValidationSet:
 
     Args:
         images: (n, 3, h, w) uint8.
+        labels: (n, h, w) uint8, classes and void; None without label maps.
         holes: band -> (n, 1, h, w) bool, True = missing.
     """
 
     images: Tensor
     holes: dict[str, Tensor]
+    labels: Tensor | None = None
 
     def batches(self, band: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(image (b, 3, h, w) in [0, 1], hole (b, 1, h, w)) of a band."""
         for image, hole in zip(self.images.split(size), self.holes[band].split(size), strict=True):
             yield image.float() / 255, hole.float()
+
+    def labels_of_batches(self, size: int) -> Iterator[Tensor | None]:
+        """(b, h, w) uint8 of each of `batches`, or None for each."""
+        yield from repeat(None) if self.labels is None else self.labels.split(size)
 
 
 def validation_set(data: DataConfig, count: int) -> ValidationSet:
@@ -120,6 +155,7 @@ def validation_set(data: DataConfig, count: int) -> ValidationSet:
         InputError: no folder, no photo, none large enough, or one that cannot be read.
     """
     paths = _matching(photos_in(data, "val"), Path(data.val), data.match)
+    labels = None
     large = [path for path in paths if min(image_size(path)) >= data.crop]
     if not large:
         raise InputError(f"no photo in {data.val} has {data.crop}x{data.crop} pixels or more. Use a smaller data.crop.")
@@ -129,13 +165,22 @@ def validation_set(data: DataConfig, count: int) -> ValidationSet:
         generator = HoleGenerator([band], data.kinds, data.border)
         chosen = evenly_spaced(large, count)
         photos = TrainingPhotos(
-            chosen, data.crop, generator, seed=_VALIDATION_SEED, scale=(1.0, 1.0), native=1.0, flip=False
+            chosen,
+            data.crop,
+            generator,
+            seed=_VALIDATION_SEED,
+            scale=(1.0, 1.0),
+            native=1.0,
+            flip=False,
+            labels=_labels_for(data, "val", chosen),
         )
         drawn = [photos.draw(index) for index in range(len(photos))]
-        images = [image for image, _, _ in drawn]  # the same for each band: a crop does not depend on the hole
-        holes[band] = torch.stack([hole for _, hole, _ in drawn]) > 0.5
+        images = [one.image for one in drawn]  # the same for each band: a crop does not depend on the hole
+        holes[band] = torch.stack([one.hole for one in drawn]) > 0.5
+        if found := [one.label for one in drawn if one.label is not None]:
+            labels = torch.from_numpy(np.stack(found))
     pixels = (to_image(np.stack(images)) * 255).round().to(torch.uint8)
-    return ValidationSet(pixels, holes)
+    return ValidationSet(pixels, holes, labels)
 
 
 def _matching(paths: list[Path], root: Path, patterns: Sequence[str]) -> list[Path]:

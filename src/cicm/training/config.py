@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from cicm.assembly import ModelConfig
 from cicm.conventions import BANDS, InputError
-from cicm.datasets import layout_named
+from cicm.datasets import classes_of, layout_named
 from cicm.objectives import ObjectiveConfig
 from cicm.training.schedule import Schedule
 
@@ -23,6 +23,8 @@ class DataConfig:
         layout: name of a published data set's layout (`cicm data list`); `train` and `val` are then its folder, and the
             photos those of `train_split` and `val_split`. Empty: `train` and `val` hold photos and nothing else.
         train_split, val_split: splits of the layout.
+        labels: batches carry the label maps of the layout, which must have some (`cicm data list NAME`); photos without
+            one are left out.
         match: patterns such as `coco-*`; only photos whose path below the folder fits one of them. Empty: all.
         limit: use only so many training photos, evenly spread over the folder; 0 uses all.
         crop: side of the square crops, pixels.
@@ -46,6 +48,7 @@ class DataConfig:
     layout: str = ""
     train_split: str = "train"
     val_split: str = "val"
+    labels: bool = False
     match: tuple[str, ...] = ()
     limit: int = 0
     crop: int = 256
@@ -64,6 +67,8 @@ class DataConfig:
     cache_mb: float = 512.0
 
     def __post_init__(self) -> None:
+        if self.labels:
+            classes_of(self.layout)
         if self.layout:
             layout = layout_named(self.layout, "photos")
             _one_of(self, "train_split", tuple(layout.counts))
@@ -185,6 +190,17 @@ class RunConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        labels = self.model.labels
+        if labels is not None and self.data.labels and labels.layout != self.data.layout:
+            raise InputError(
+                f"the model's labels are those of {labels.layout}, the photos' those of {self.data.layout}. Set "
+                "model.labels.layout and data.layout alike."
+            )
+        asks = "objective.labels" if self.objective.labels is not None else "model.labels" if labels else ""
+        if asks and not self.data.labels:
+            raise InputError(f"{asks} is about label maps; set data.labels = true, and a data.layout that has some.")
 
 
 # What a resumed run may change, because no step's numbers depend on it.

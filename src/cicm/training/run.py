@@ -240,4 +240,5 @@ def on_device(run: Run, batch: Any) -> Batch:
     dtype = torch.float64 if run.config.training.precision == "64-true" else torch.float32
     layout = torch.channels_last if run.config.training.channels_last else torch.contiguous_format
     moved = {name: run.fabric.to_device(batch[name]).to(dtype) for name in ("image", "hole")}
-    return {name: value.contiguous(memory_format=layout) for name, value in moved.items()}
+    ready = {name: value.contiguous(memory_format=layout) for name, value in moved.items()}
+    return ready | ({"label": run.fabric.to_device(batch["label"])} if "label" in batch else {})

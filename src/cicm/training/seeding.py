@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from cicm.memory.seeding import generator_for, thinned
+from cicm.memory.tags import reseed_by_class_, seed_by_class_
 from cicm.training.distributed import gather_regions
 from cicm.training.run import Run, on_device
 from cicm.training.schedule import due
-from cicm.training.step import Part, complete_regions, part_of, split
+from cicm.training.step import Part, complete_classes, complete_regions, forward, part_of, split
 
 
 @torch.no_grad()
@@ -23,13 +24,16 @@ def seed_memories(run: Run) -> None:
         batch = on_device(run, run.stream.batch(run.step + offset))
         parts = []
         for piece in split(batch, run.config.training.accumulate):
-            output = run.players.model(piece["image"] * (1 - piece["hole"]), piece["hole"])
+            output = forward(run.players.model, piece)
             parts.append(part_of(output, piece, run.players.bare))
         for site in waiting:  # gathered batch by batch, so that the order is that of the whole batches
-            found[site].append(gather_regions(complete_regions(parts, site)))
+            found[site].append(gather_regions(_with_classes(parts, site)))
     for place, site in enumerate(waiting):
-        regions = thinned(torch.cat(found[site]))
-        run.players.bare.memories[site].seed_(regions, _generator(run, place))  # type: ignore[operator]
+        memory, regions = run.players.bare.memories[site], thinned(torch.cat(found[site]))
+        if parts[0].classes.get(site) is None:
+            memory.seed_(regions, _generator(run, place))  # type: ignore[operator]
+        else:
+            seed_by_class_(memory, *_split(regions), _classes(run), _generator(run, place))  # type: ignore[arg-type]
 
 
 def reseed_when_due(run: Run, parts: list[Part]) -> None:
@@ -40,8 +44,27 @@ def reseed_when_due(run: Run, parts: list[Part]) -> None:
         return
     for place, (site, memory) in enumerate(run.players.bare.memories.items()):
         if memory.writes and memory.seeded:
-            regions = gather_regions(complete_regions(parts, site))
-            run.reseeded += memory.reseed_(regions, _generator(run, place))  # type: ignore[operator]
+            regions = gather_regions(_with_classes(parts, site))
+            if parts[0].classes.get(site) is None:
+                run.reseeded += memory.reseed_(regions, _generator(run, place))  # type: ignore[operator]
+            else:
+                run.reseeded += reseed_by_class_(memory, *_split(regions), _classes(run), _generator(run, place))  # type: ignore[arg-type]
+
+
+def _with_classes(parts: list[Part], site: str) -> Tensor:
+    """The complete regions of a site, with their class as one more column where labels say where they are written."""
+    regions, classes = complete_regions(parts, site), complete_classes(parts, site)
+    return regions if classes is None else torch.cat([regions, classes[:, None].to(regions.dtype)], 1)
+
+
+def _split(both: Tensor) -> tuple[Tensor, Tensor]:
+    return both[:, :-1], both[:, -1].long()
+
+
+def _classes(run: Run) -> int:
+    labels = run.config.model.labels
+    assert labels is not None
+    return labels.classes
 
 
 def _generator(run: Run, place: int) -> torch.Generator:

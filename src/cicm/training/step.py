@@ -25,7 +25,8 @@ from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, recons
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
-Batch = Mapping[str, Tensor]  # `image` (B, 3, H, W) in [0, 1] and `hole` (B, 1, H, W), 1 = missing
+Batch = Mapping[str, Tensor]
+"""`image` (B, 3, H, W) in [0, 1], `hole` (B, 1, H, W), 1 = missing, and with label maps `label` (B, H, W) uint8."""
 
 
 class TrainingStopped(RuntimeError):
@@ -67,15 +68,17 @@ class Part(NamedTuple):
     Args:
         complete: site -> (N,), which of its regions no missing pixel touches.
         result: (B, 3, H, W), what the discriminator sees.
+        classes: site -> (N,), the class of each region, where labels say to which sets it is written.
     """
 
     reads: dict[str, MemoryRead]
     complete: dict[str, Tensor]
     result: Tensor
+    classes: dict[str, Tensor] = {}
 
     def detached(self) -> Part:
         reads = {site: read.detached() for site, read in self.reads.items()}
-        return Part(reads, self.complete, self.result.detach())
+        return Part(reads, self.complete, self.result.detach(), self.classes)
 
 
 def split(batch: Batch, count: int) -> list[Batch]:
@@ -92,17 +95,29 @@ def split(batch: Batch, count: int) -> list[Batch]:
 
 def part_of(output: Inpainting, batch: Batch, model: MemoryInpainter, judged: str = "composite") -> Part:
     """What this forward gives to the terms of the whole batch; `judged` as in the objective."""
-    reads, complete = {}, {}
+    reads, complete, classes = {}, {}, {}
     for site, visits in output.reads.items():
         reads[site] = visits[-1]  # a recurrent network reads at each visit and writes once, from the last
         share = missing_share(batch["hole"], tuple(visits[-1].features.shape[-2:]))  # type: ignore[arg-type]
         complete[site] = complete_cells(share, model.memories[site].config.complete_tolerance)  # type: ignore[union-attr, arg-type]
-    return Part(reads, complete, output.composite if judged == "composite" else output.prediction.image)
+        if model.guide is not None and model.guide.tags is not None and site == model.guide.config.site:
+            memory = model.memories[site]
+            reads[site], classes[site], fits = model.guide.placed(reads[site], batch["label"], memory)  # type: ignore[arg-type]
+            complete[site] = complete[site] & fits  # a cell of several classes belongs to no set
+    result = output.composite if judged == "composite" else output.prediction.image
+    return Part(reads, complete, result, classes)
 
 
 def complete_regions(parts: Sequence[Part], site: str) -> Tensor:
     """(N, C): the complete regions of a site, outside the graph, in the order of the batch."""
     return torch.cat([part.reads[site].regions[part.complete[site]] for part in parts]).detach()
+
+
+def complete_classes(parts: Sequence[Part], site: str) -> Tensor | None:
+    """(N,): the classes of `complete_regions`; None where no labels say where they are written."""
+    if site not in parts[0].classes:
+        return None
+    return torch.cat([part.classes[site][part.complete[site]] for part in parts])
 
 
 def own_terms(
@@ -137,7 +152,8 @@ def own_terms(
     if ratio is not None:
         terms["ratio"] = ratio * (portions if objective.ratio_reduction == "sum" else 1)
     if objective.sections:
-        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share)
+        look = {"maps": output.maps, "label": batch.get("label")}
+        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
         for section in objective.sections:
             terms |= section.terms(seen)
     return terms
@@ -195,11 +211,11 @@ def take_step(
     first: Inpainting | None = None
     parts: list[Part] = []
     if accumulate == 1:
-        first = _forward(players.model, batches[0])
+        first = forward(players.model, batches[0])
         parts = [part_of(first, batches[0], model, objective.judged)]
     elif whole:
         with torch.no_grad(), _unrecorded(model):
-            parts = [part_of(_forward(players.model, b), b, model, objective.judged).detached() for b in batches]
+            parts = [part_of(forward(players.model, b), b, model, objective.judged).detached() for b in batches]
 
     logged: dict[str, Tensor] = {}
     if adversarial:
@@ -213,7 +229,7 @@ def take_step(
     for index, piece in enumerate(batches):
         last = index == accumulate - 1
         with nullcontext() if last else fabric.no_backward_sync(players.model):
-            output = first if first is not None else _forward(players.model, piece)
+            output = first if first is not None else forward(players.model, piece)
             mine = part_of(output, piece, model, objective.judged)
             own = own_terms(output, piece, objective, accumulate * world_size(), **look)
             shared: dict[str, Tensor] = {}
@@ -254,8 +270,10 @@ def take_step(
     return Stepped(numbers, parts)
 
 
-def _forward(model: Any, batch: Batch) -> Inpainting:
-    return model(batch["image"] * (1 - batch["hole"]), batch["hole"])  # type: ignore[no-any-return]
+def forward(model: Any, batch: Batch) -> Inpainting:
+    """The model's call on a batch."""
+    label = (batch["label"],) if "label" in batch else ()
+    return model(batch["image"] * (1 - batch["hole"]), batch["hole"], *label)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -392,7 +410,7 @@ def _blame(
 ) -> str:
     """Which term's gradient is not finite: each is differentiated alone, on the (first) micro-batch."""
     with fabric.autocast():  # the bare model: the engine's wrapper takes gradients through its own call alone
-        output = _forward(players.bare, batch)
+        output = forward(players.bare, batch)
     terms = own_terms(output, batch, objective, **look)
     terms |= memory_terms(players.bare, [part_of(output, batch, players.bare)], objective)[0]
     named = [(name, p) for name, p in players.bare.named_parameters() if p.requires_grad]

@@ -30,8 +30,8 @@ def validate(fabric: Any, model: MemoryInpainter, photos: ValidationSet) -> dict
     scores = {}
     for band in photos.holes:
         ratios, differences = [], []
-        for image, hole in photos.batches(band, BATCH):
-            result = to_8bit(repaired(fabric, model, image, hole)[0])
+        for (image, hole), label in zip(photos.batches(band, BATCH), photos.labels_of_batches(BATCH)):
+            result = to_8bit(repaired(fabric, model, image, hole, label)[0])
             ratios.append(psnr(result, image))
             differences.append(l1(result, image))
         scores[band] = {"psnr": float(torch.cat(ratios).mean()), "l1": float(torch.cat(differences).mean())}
@@ -39,12 +39,15 @@ def validate(fabric: Any, model: MemoryInpainter, photos: ValidationSet) -> dict
 
 
 @torch.no_grad()
-def repaired(fabric: Any, model: MemoryInpainter, image: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
-    """Composite and raw prediction of a batch, as float32 on the CPU."""
+def repaired(
+    fabric: Any, model: MemoryInpainter, image: Tensor, hole: Tensor, label: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Composite and raw prediction of a batch, as float32 on the CPU; `label` as in a batch."""
     image, hole = fabric.to_device(image), fabric.to_device(hole)
     dtype = next(model.parameters()).dtype
     with fabric.autocast():
-        output = model((image * (1 - hole)).to(dtype), hole.to(dtype))
+        known = () if label is None else (fabric.to_device(label),)
+        output = model((image * (1 - hole)).to(dtype), hole.to(dtype), *known)
     return output.composite.float().cpu(), output.prediction.image.float().cpu()
 
 
@@ -58,7 +61,7 @@ def grid(fabric: Any, model: MemoryInpainter, photos: ValidationSet, count: int)
     rows = []
     for band in photos.holes:
         image, hole = next(photos.batches(band, count))
-        composite, prediction = repaired(fabric, model, image, hole)
+        composite, prediction = repaired(fabric, model, image, hole, next(photos.labels_of_batches(count)))
         for pictures in zip(image, image * (1 - hole), prediction, composite, strict=True):
             rows.append(torch.cat([F.pad(picture, (0, GAP, 0, GAP), value=1.0) for picture in pictures], -1))
     return (torch.cat(rows, -2).clamp(0, 1) * 255).round().to(torch.uint8)
