@@ -230,3 +230,18 @@ def test_an_album_is_not_taken_for_a_model(tmp_path: Path) -> None:
     save_file({"bottom/anchors": torch.zeros(1, 1)}, tmp_path / "album.safetensors", metadata={"album": "{}"})
     with pytest.raises(InputError, match=r"is an album of photos, not a model\. Use it .*--album"):
         load_weights(tmp_path / "album.safetensors")
+
+
+@pytest.mark.parametrize("label", ["I32", "U32"])
+def test_a_tensor_under_another_type_is_refused(good: Path, tmp_path: Path, label: str) -> None:
+    """Of the same width, so that all else fits: its numbers would be taken for weights."""
+    data = good.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    name = next(name for name in header if name != "__metadata__" and header[name]["dtype"] == "F32")
+    header[name]["dtype"] = label
+    text = json.dumps(header).encode()
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    with pytest.raises(InputError, match=f"{name}.*must be float32.*labelled u?int32"):
+        load_weights(other)

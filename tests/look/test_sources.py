@@ -235,6 +235,19 @@ def test_fingerprints_tell_models_apart(place: Place) -> None:
     assert fingerprint(place.model) in marks
 
 
+def test_settings_that_came_later_leave_old_fingerprints_as_they_were(place: Place) -> None:
+    """Albums and indexes of before must stay valid: a new setting at its old value is not part of the digest."""
+    from cicm.assembly.fingerprint import _told
+
+    told = _told({"length": "free", "route": "feature", "written": "complete", "padding": "zeros", "width": 4})
+    assert told == {"width": 4}
+    assert _told({"length": "unit", "padding": "reflect"}) == {"length": "unit", "padding": "reflect"}
+    model = place.model
+    before = fingerprint(model)
+    model.memories["bottom"].config = replace(model.memories["bottom"].config, length="unit")
+    assert fingerprint(model) != before
+
+
 def test_an_index_of_other_weights_is_refused(place: Place, file: Path) -> None:
     other = place.model
     with torch.no_grad():

@@ -32,7 +32,7 @@ def pictures() -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No weights on this machine but those of the package; returns the empty cache."""
-    monkeypatch.delenv(registry.ENVIRONMENT, raising=False)
+    monkeypatch.delenv("CICM_WEIGHTS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "cicm" / "weights"
 

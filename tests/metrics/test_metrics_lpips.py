@@ -130,7 +130,7 @@ def test_bad_heads_are_refused() -> None:
 def test_without_the_trunks_file_there_is_no_lpips(nowhere: Path, net: str) -> None:
     with pytest.raises(
         MissingWeights,
-        match=r"cicm weights fetch \w+, or put https://download\.pytorch\.org".replace(r"\w+,", r"\w+`,"),
+        match=r"cicm models get \w+, or put https://download\.pytorch\.org".replace(r"\w+,", r"\w+`,"),
     ):
         load_lpips(net)
     metric = create(f"lpips-{net}")

@@ -67,7 +67,7 @@ def test_what_is_available_here(nowhere: Path) -> None:
         reason = create(name).available()
         assert (reason is None) == (name in [*AT_HAND, "sharpness"])
         if reason is not None:
-            assert "cicm weights fetch" in reason
+            assert "cicm models get" in reason
 
 
 def test_unknown_names_and_options_name_the_known_ones() -> None:

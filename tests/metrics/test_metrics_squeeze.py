@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.metrics.published import locate, published
+from cicm.metrics.published import published
 from cicm.metrics.squeeze import SqueezeFeatures, load_squeeze_features, squeeze_pooled
 from cicm.metrics.sqz_distance import sqz_distance
 from cicm.metrics.state import Batch
 from cicm.metrics.trunks import read_tensors
+from cicm.published import locate
 
 CHANNELS = [64, 128, 256, 384, 384, 512, 512]
 

@@ -58,6 +58,29 @@ def test_signals_keep_their_scale_through_15_layers() -> None:
     assert 0.01 < image.std() < 10
 
 
+def test_with_repeated_borders_a_flat_picture_has_no_places() -> None:
+    """With zeros a cell of a picture of one colour knows how far the border is; repeated borders hide it."""
+    spread = {}
+    for padding in ("zeros", "reflect", "replicate"):
+        torch.manual_seed(0)
+        network = create("unet", width=4, padding=padding)
+        seen: dict[str, torch.Tensor] = {}
+        network(
+            torch.full((1, 3, 128, 128), 0.5), torch.zeros(1, 1, 128, 128), edit=lambda s, f, m=seen: m.setdefault(s, f)
+        )
+        spread[padding] = {site: float(f.flatten(2).std(-1).max() / f.abs().max()) for site, f in seen.items()}
+    for site in ("down3", "bottom", "up3", "up2"):
+        assert spread["zeros"][site] > 0.01, site
+        assert max(spread["reflect"][site], spread["replicate"][site]) < 1e-4, site  # float32
+
+
+def test_reflected_borders_need_a_map_that_is_larger_than_the_widest_step() -> None:
+    network = create("unet", width=2, padding="reflect")
+    assert network(torch.rand(1, 3, 80, 80), torch.zeros(1, 1, 80, 80)).image.shape == (1, 3, 80, 80)
+    with pytest.raises(InputError, match="80"):
+        network(torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64))
+
+
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="width must be at least 1"):
         create("unet", width=0)

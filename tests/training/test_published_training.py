@@ -67,7 +67,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No weights on this machine; returns the folder that CICM_WEIGHTS names."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    monkeypatch.setenv(registry.ENVIRONMENT, str(folder))
+    monkeypatch.setenv("CICM_WEIGHTS", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 
@@ -94,7 +94,7 @@ def test_a_missing_file_says_how_to_get_it_and_how_to_do_without(nowhere: Path) 
         load_features(ObjectiveConfig(misf=MISFObjective()), torch.device("cpu"), torch.float32)
     told = str(error.value)
     assert "the terms misf.perceptual, misf.style need vgg19-dcbb9e9d.pth" in told
-    assert "`cicm weights fetch vgg19`" in told
+    assert "`cicm models get vgg19`" in told
     without = [part for part in told.rstrip(".").split() if part.startswith("objective.")]
     assert without == ["objective.misf.perceptual=0", "objective.misf.style=0"]
     recipe = load_recipe("misf-places2", parse_changes(without))
@@ -148,7 +148,7 @@ def test_without_the_file_nothing_is_written_and_the_plan_refuses_too(
     argv = command(photos, tmp_path / "run", **{"objective.rfr.style": 1.0})
     for extra in ([], ["--dry-run"]):
         assert main(argv + extra) == 2
-        assert "cicm weights fetch vgg16" in capsys.readouterr().err
+        assert "cicm models get vgg16" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
 
 

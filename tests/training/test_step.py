@@ -96,6 +96,61 @@ def test_each_memory_is_written_once_with_the_complete_regions(fabric64, make_pl
             torch.testing.assert_close(got, want.detach(), **ROUNDING)
 
 
+def learned(**changes: object) -> ModelConfig:
+    memory = MemoryConfig(sets=2, contexts=3, write_top=1.0, **changes)  # type: ignore[arg-type]
+    return ModelConfig("unet", {"width": 2}, {"bottom": memory})
+
+
+ROUTE = ObjectiveConfig(weights=Weights(inpaint=1.0, adversarial=0.0, ratio=0.7, inter=0.3, intra=0.2, route=0.5))
+
+
+def test_a_learned_route_is_taught_by_the_whole_photos_features(fabric64, make_players, batch):
+    players = make_players(config=learned(route="query"))
+    reference = copy.deepcopy(players.bare)
+    numbers = take_step(fabric64, players, batch, ROUTE).numbers
+    memory = reference.memories["bottom"]
+    read = reference(batch["image"] * (1 - batch["hole"]), batch["hole"]).reads["bottom"][-1]
+    told = reference(batch["image"], torch.zeros_like(batch["hole"])).reads["bottom"][-1].regions
+    sets, contexts = memory.route_error(read, told)
+    share = missing_share(batch["hole"], read.features.shape[-2:]).reshape(-1)
+    assert numbers["route"] == pytest.approx(((sets + contexts) * share).mean().item(), rel=1e-9)
+    assert float(players.bare.memories["bottom"].query_head.query.weight.grad.abs().max()) > 0
+
+
+def test_the_teacher_is_asked_where_there_is_one(fabric64, make_players, batch):
+    players, alone = make_players(config=learned(route="query")), make_players(config=learned(route="query"))
+    own = take_step(fabric64, alone, batch, ROUTE).numbers["route"]
+    players.teacher = copy.deepcopy(players.bare)
+    for parameter in players.teacher.network.parameters():
+        parameter.data.mul_(-1)
+    assert take_step(fabric64, players, batch, ROUTE).numbers["route"] != pytest.approx(own, rel=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_micro_batches_give_the_same_step_with_a_learned_route_and_whole_photos(
+    fabric64, make_players, batch, accumulate
+):
+    config = learned(route="query", written="whole")
+    whole, parts = make_players(config=config), make_players(config=config)
+    expected = take_step(fabric64, whole, batch, ROUTE)
+    got = take_step(fabric64, parts, batch, ROUTE, accumulate=accumulate)
+    for name, value in expected.numbers.items():
+        assert got.numbers[name] == pytest.approx(value, rel=1e-9), name
+    torch.testing.assert_close(gradients(parts.bare), gradients(whole.bare), **ROUNDING)
+    torch.testing.assert_close(parts.bare.state_dict(), whole.bare.state_dict(), **ROUNDING)
+
+
+def test_whole_photos_are_written_with_all_their_regions(fabric64, make_players, batch):
+    players = make_players(config=learned(written="whole"))
+    before = copy.deepcopy(players.bare)
+    take_step(fabric64, players, batch, NO_ADVERSARIAL)
+    read = before(batch["image"], torch.zeros_like(batch["hole"])).reads["bottom"][-1]
+    everything = torch.ones(len(read.sets), dtype=torch.bool)
+    expected = inject(before.memories["bottom"].state, read.regions, read.sets, read.weights, everything)
+    for got, want in zip(players.bare.memories["bottom"].state, expected, strict=True):
+        torch.testing.assert_close(got, want.detach(), **ROUNDING)
+
+
 def test_an_unseeded_memory_stays_empty(fabric64, make_players, batch):
     players = make_players(config=ModelConfig("unet", {"width": 2}, {"bottom": MemoryConfig(sets=2, contexts=3)}))
     memory = players.bare.memories["bottom"]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
+
+_LATER = {"length": "free", "route": "feature", "written": "complete", "padding": "zeros"}
+"""Settings that came later, and the values at which files of before are still valid: they are left out."""
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -23,10 +27,14 @@ def fingerprint(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, memory in model.memories.items():  # type: ignore[union-attr,operator]
-        digest.update(json.dumps([name, asdict(memory.config)], sort_keys=True).encode())
+        digest.update(json.dumps([name, _told(asdict(memory.config))], sort_keys=True).encode())
     network: Any = model.network
-    digest.update(f"{type(network).__name__} {sorted(getattr(network, 'options', {}).items())}".encode())
+    digest.update(f"{type(network).__name__} {sorted(_told(getattr(network, 'options', {})).items())}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _LATER or value != _LATER[name]}

@@ -145,6 +145,15 @@ def load_weights(path: str | os.PathLike | None = None, device: str | torch.devi
             f"{file} does not fit its own configuration ({config.network!r}): {len(missing)} tensors missing, "
             f"{len(surplus)} surplus, {len(wrong)} of another shape, the first is {first!r}. Get it again."
         )
+    for name, tensor in expected.items():  # the same bytes under another type's name would be other numbers
+        given = tensors[name]
+        if given.is_floating_point() != tensor.is_floating_point() or not (
+            tensor.is_floating_point() or given.dtype == tensor.dtype
+        ):
+            raise InputError(
+                f"{file} is damaged: {name!r} must be {str(tensor.dtype)[6:]}; it is labelled "
+                f"{str(given.dtype)[6:]}. Get it again."
+            )
     model = build(config)
     model.load_state_dict(tensors)
     if bad := [n for n, t in model.state_dict().items() if not torch.isfinite(t).all()]:

@@ -60,6 +60,11 @@ class Attached(nn.Module):
         reduce: Reduce = alone,
     ) -> None:
         super().__init__()
+        for path, memory in memories.items():
+            if memory.config.written != "complete":
+                raise InputError(
+                    f"the memory at {path!r} must have written = 'complete': attached networks see no whole photo."
+                )
         modules = {path: module_at(network, path) for path in memories}
         for path, module in modules.items():
             if any(isinstance(hook, Reader) and hook.path == path for hook in module._forward_hooks.values()):
@@ -272,6 +277,8 @@ class Attached(nn.Module):
     # Behind the verbs -------------------------------------------------------------------------------------------------
 
     def _terms(self, objective: ObjectiveConfig) -> dict[str, Tensor]:
+        if objective.weights.route != 0:
+            raise InputError("attached memories have no teacher; use a weight of 0 for `route`.")
         if objective.ratio_target != "share":
             raise InputError("attached memories know the hole alone; use ratio_target = 'share'.")
         forwards = self._tape.forwards()

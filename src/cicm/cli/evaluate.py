@@ -174,7 +174,7 @@ def _score(options: Namespace) -> int:
 
     from cicm.data.pair_lists import write_pairs
     from cicm.evaluation.grid import save_grid
-    from cicm.evaluation.plan import make_plan, make_protocol
+    from cicm.evaluation.plan import label_files, make_plan, make_protocol
     from cicm.evaluation.records import images_path
     from cicm.evaluation.scoring import evaluate
     from cicm.evaluation.tables import notes, table
@@ -198,6 +198,7 @@ def _score(options: Namespace) -> int:
         limit=options.limit,
         fit=options.fit,
         invert=invert,
+        labels=label_files(options.images, *_layout(options)) if options.layout else None,
     )
     methods = _methods(options)
     if options.save_pairs:
@@ -248,9 +249,14 @@ def _pairs(options: Namespace, invert: bool) -> list[Pair]:
     sizes = [int(size) if size.isdecimal() and len(size) < 6 else 0 for size in options.size.split(",")]
     if min(sizes) < 32:
         raise InputError(f"--size must be whole numbers of pixels, each at least 32, as 256,128; got {options.size}.")
-    name, _, split = (options.layout or "").partition(":")
-    photos = photos_of(options.images, name, split or "test") if name else None
+    photos = photos_of(options.images, *_layout(options)) if options.layout else None
     return make_pairs(options.images, options.masks, sizes=sizes, invert=invert, photos=photos)
+
+
+def _layout(options: Namespace) -> tuple[str, str]:
+    """Name and split."""
+    name, _, split = options.layout.partition(":")
+    return name, split or "test"
 
 
 def _inverted(options: Namespace) -> bool:

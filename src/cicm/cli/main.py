@@ -26,7 +26,7 @@ VERBS = {
     "networks": "list the networks with parameters, multiply-adds, sites and sizes",
     "convert": "import published weights of a network, or write them back",
     "export": "write a model as ONNX or as a program of torch",
-    "weights": "list the published weights that metrics need, or fetch one",
+    "models": "list the models and published weights, or download one",
 }
 
 
@@ -63,6 +63,8 @@ def run(argv: Sequence[str]) -> int:
             "cicm has no verb 'run' (IOPaint has). Use cicm inpaint PHOTO --mask MASK -o OUTPUT for photos and "
             "folders, or cicm serve for the page."
         )
+    if verb == "weights":
+        raise InputError("cicm weights is now part of cicm models: cicm models lists, cicm models get NAME downloads.")
     if verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}."

@@ -25,6 +25,7 @@ class Method(abc.ABC):
     Attributes:
         device: where `fill` wants its tensors.
         raw: `fill` gives the method's own picture everywhere instead of the composite.
+        takes_labels: `fill` has a keyword `label`, (B, H, W) classes and void, or None.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Method(abc.ABC):
     device: torch.device = torch.device("cpu")
     seed: int | None = None
     raw: bool = False
+    takes_labels: bool = False
 
     def prepare(self, pairs: Sequence[Pair]) -> None:  # noqa: B027 (most methods have nothing to look for)
         """Look for what would stop a long run, before it starts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from cicm.files import digest_of
 from cicm.ops import composite
 from cicm.photos.headers import find_images
 from cicm.photos.photo import read_image
+
+if TYPE_CHECKING:
+    from cicm.assembly import Inpainting
 
 
 class Model(Method):
@@ -42,12 +46,20 @@ class Model(Method):
         seed = loaded.card.get("seed")
         self.seed = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
         self.detail = f"model, weights {path.name}, sha256 {digest_of(path)[:16]}, {self.device.type}"
+        self.labels = loaded.config.labels
+        if self.labels is not None:
+            self.detail += f"; {self.labels.told()}"
+            self.takes_labels = self.labels.source in ("known", "oracle")
 
-    def fill(self, corrupted: Tensor, hole: Tensor, pairs: Sequence[Pair] = ()) -> Tensor:
+    def fill(self, corrupted: Tensor, hole: Tensor, pairs: Sequence[Pair] = (), label: Tensor | None = None) -> Tensor:
+        result = self.run(corrupted, hole, label)
+        return result.prediction.image.float() if self.raw else result.composite.float()
+
+    def run(self, corrupted: Tensor, hole: Tensor, label: Tensor | None = None) -> Inpainting:
+        """Everything that the model gives; `label` (B, H, W), of which it sees what its source allows."""
         self.model.network.size.check(*corrupted.shape[-2:])
         with torch.inference_mode():
-            result = self.model(corrupted, hole)
-        return result.prediction.image.float() if self.raw else result.composite.float()
+            return self.model(corrupted, hole, label) if self.labels else self.model(corrupted, hole)  # type: ignore[no-any-return]
 
 
 class FolderResults(Method):

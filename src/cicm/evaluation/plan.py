@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cicm.conventions import BANDS, InputError
+from cicm.data.datasets import Labels
 from cicm.data.pair_lists import GENERATED, Pair, pairs_hash
+from cicm.datasets import CLASSES, classes_of, find, layout_named
 from cicm.evaluation.presets import DEFAULT, PRESETS, Preset
 from cicm.evaluation.protocol import COMPOSITE, RAW, ROUNDING, ROUNDING_OF_METRIC, SIZES, Protocol
 from cicm.evaluation.provenance import software
@@ -26,6 +28,41 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class LabelFiles:
+    """The label maps of the photos of a layout's split.
+
+    Args:
+        layout: whose classes they are in.
+        files: photo, as in the list of pairs -> its map.
+    """
+
+    layout: str
+    files: Mapping[str, Path]
+
+    def of(self, pairs: Sequence[Pair]) -> Labels:
+        """The map of each pair's photo.
+
+        Raises:
+            InputError: a photo without one.
+        """
+        if absent := [pair.image for pair in pairs if pair.image not in self.files]:
+            raise InputError(
+                f"{absent[0]} has no label map in the layout {self.layout}, nor have {len(absent) - 1} others. Score "
+                "photos that have one."
+            )
+        return Labels([self.files[pair.image] for pair in pairs], classes_of(self.layout))
+
+
+def label_files(root: str | Path, layout: str, split: str) -> LabelFiles | None:
+    """The label maps of a layout's split; None where it has none."""
+    if layout not in CLASSES:
+        return None
+    found = find(layout_named(layout, "photos"), root, split)
+    there = {photo: Path(root, label) for photo, label in zip(found.photos, found.labels or ()) if label is not None}
+    return LabelFiles(layout, there) if there else None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will be scored, before anything is.
 
@@ -34,6 +71,7 @@ class Plan:
         masks: likewise; None where all holes are painted from seeds.
         fit: how a larger photo comes to the size of its pair, as in `PairedPhotos`: "crop" or "reduce".
         invert: black is missing in the mask files.
+        labels: label maps, for models that look at them; None without.
     """
 
     images: Path
@@ -41,6 +79,7 @@ class Plan:
     pairs: tuple[Pair, ...]
     fit: Literal["crop", "reduce"] = "crop"
     invert: bool = False
+    labels: LabelFiles | None = None
 
     @property
     def cells(self) -> list[Cell]:
@@ -67,6 +106,7 @@ def make_plan(
     limit: int | None = None,
     fit: Literal["crop", "reduce"] = "crop",
     invert: bool = False,
+    labels: LabelFiles | None = None,
 ) -> Plan:
     """Choose what to score of a list, and look whether its files are there.
 
@@ -75,6 +115,7 @@ def make_plan(
         bands: which ones; None for all that the list has.
         limit: at most so many photos of each size, evenly spread over the list, with all their holes.
         invert: black is missing in the mask files.
+        labels: label maps of its photos.
 
     Raises:
         InputError: an unknown band, files missing, or nothing left to score.
@@ -102,7 +143,7 @@ def make_plan(
         kept = [pair for pair in kept if pair.image in sampled]
     if not kept:
         raise InputError(f"nothing to score: the list has {len(pairs)} pairs, none in {', '.join(bands or BANDS)}.")
-    return Plan(Path(images), None if masks is None else Path(masks), tuple(kept), fit, invert)
+    return Plan(Path(images), None if masks is None else Path(masks), tuple(kept), fit, invert, labels)
 
 
 def make_protocol(

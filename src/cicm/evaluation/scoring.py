@@ -27,7 +27,8 @@ from cicm.files import evenly_spaced
 from cicm.machine import commit
 from cicm.metrics import METRICS, Running, update_all
 from cicm.metrics.pixels import quantised
-from cicm.metrics.published import find, published
+from cicm.metrics.published import published
+from cicm.published import find
 
 Progress = Callable[[str, int], None]  # (what is being done, images done since the last call)
 
@@ -80,10 +81,10 @@ def evaluate(
         for cell in plan.cells:
             scores = results[method.name, cell.group, cell.band] = _Scores()
             running = _available(metrics, scores, preset)
-            for pairs, image, hole in _batches(plan, cell, batch_size):
+            for pairs, image, hole, label in batches(plan, cell, batch_size, labels=method.takes_labels):
                 if method is methods[0]:
                     digest.update(pixels(image, hole))
-                filled = _fill(method, image, hole, pairs, scores)
+                filled = _fill(method, image, hole, pairs, scores, label)
                 scored = (part.to(method.device) for part in (filled, image, hole))
                 for name, values in update_all(running, *scored).items():
                     if values is not None:
@@ -151,23 +152,39 @@ def _compute(running: dict[str, Running], scores: _Scores) -> None:
             scores.notes[name] = note
 
 
-def _batches(plan: Plan, cell: Cell, batch_size: int) -> Iterator[tuple[tuple[Pair, ...], Tensor, Tensor]]:
-    """(pairs, image (B, 3, H, W), hole (B, 1, H, W)) in the order of the list."""
-    photos = PairedPhotos(cell.pairs, plan.images, plan.masks, fit=plan.fit, invert=plan.invert)
+def batches(
+    plan: Plan, cell: Cell, batch_size: int, *, labels: bool = False
+) -> Iterator[tuple[tuple[Pair, ...], Tensor, Tensor, Tensor | None]]:
+    """(pairs, image (B, 3, H, W), hole (B, 1, H, W), label (B, H, W) or None) in the order of the list.
+
+    Args:
+        labels: read the plan's label maps too, where it has some.
+    """
+    maps = plan.labels.of(cell.pairs) if labels and plan.labels is not None else None
+    photos = PairedPhotos(cell.pairs, plan.images, plan.masks, fit=plan.fit, invert=plan.invert, labels=maps)
     for start in range(0, len(photos), batch_size):
         samples = [photos[index] for index in range(start, min(start + batch_size, len(photos)))]
         image = torch.stack([sample["image"] for sample in samples])
         hole = torch.stack([sample["hole"] for sample in samples])
-        yield cell.pairs[start : start + batch_size], image, hole
+        said = [label for sample in samples if (label := sample["label"]) is not None]
+        yield cell.pairs[start : start + batch_size], image, hole, torch.stack(said) if said else None
 
 
-def _fill(method: Method, image: Tensor, hole: Tensor, pairs: Sequence[Pair], scores: _Scores) -> Tensor:
+def _fill(
+    method: Method,
+    image: Tensor,
+    hole: Tensor,
+    pairs: Sequence[Pair],
+    scores: _Scores,
+    label: Tensor | None = None,
+) -> Tensor:
     """The picture that is scored, on the CPU, clamped to [0, 1]; adds the time that the method took."""
     corrupted = image * (1 - hole)
     at_home = corrupted.to(method.device), hole.to(method.device)
+    more = {"label": label.to(method.device)} if label is not None else {}
     _wait(method.device)
     start = time.perf_counter()
-    filled = method.fill(*at_home, pairs)
+    filled = method.fill(*at_home, pairs, **more)
     _wait(method.device)
     scores.seconds += time.perf_counter() - start
     assert filled.shape == image.shape, f"{method.name} gave {tuple(filled.shape)} for {tuple(image.shape)}"
@@ -217,6 +234,7 @@ def _collect(
     records, images = [], []
     for method in methods:
         machine = hardware(method.device)
+        untold = "; no label maps were given" if method.takes_labels and plan.labels is None else ""
         for cell in plan.cells:
             scores = results[method.name, cell.group, cell.band]
             for name in metrics:
@@ -225,7 +243,7 @@ def _collect(
                     Record(
                         protocol=protocol,
                         method=method.name,
-                        detail=method.detail,
+                        detail=method.detail + untold,
                         band=cell.band,
                         group=cell.group,
                         metric=name,

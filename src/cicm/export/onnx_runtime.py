@@ -190,7 +190,8 @@ def _rule(values: Any) -> SizeRule:
     padding = values.get("padding", "around")  # older files do not say
     if padding not in ("around", "end"):
         raise ValueError(f"no size rule can be {values}"[:200])
-    return SizeRule(*numbers, padding=padding)
+    multiple, minimum, maximum = numbers
+    return SizeRule(multiple, minimum, maximum, padding)
 
 
 def _threads() -> int:

@@ -151,7 +151,7 @@ class Inpainter(PictureInpainter):
         if low < 0 or high > 1:
             raise InputError(f"image must lie in [0, 1]; got values in [{low:.4g}, {high:.4g}]. Divide by the largest.")
         size = (batch.shape[2], batch.shape[3])
-        masks = _one_each(mask, len(batch))
+        masks = _one_each(mask, len(batch), size)
         if masks is None:
             holes = [hole_of(mask, size, invert)] * len(batch)
         else:
@@ -177,6 +177,7 @@ class Inpainter(PictureInpainter):
         axes = tuple(zip(plan.work, plan.padded, strict=True))
         rows, columns = (torch.from_numpy(mirrored(*axis, self.size.padding)).to(self.device) for axis in axes)
         corrupted, hole = (t.index_select(2, rows).index_select(3, columns) for t in (corrupted, hole))
+        _refuse_fork()
         try:
             filled = self.model(corrupted, hole).composite
         except RuntimeError as error:
@@ -232,11 +233,26 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     return device
 
 
-def _one_each(mask: Any, count: int) -> Sequence[Any] | None:
-    """The masks of a batch, one for each picture; None if there is one for all."""
+_ran_in: set[int] = set()  # the process in which a network ran with several threads, and those forked from it
+
+
+def _refuse_fork() -> None:
+    """Say what torch would not: after a fork its threads are gone, and it waits for them for ever."""
+    if torch.get_num_threads() > 1:
+        if _ran_in and os.getpid() not in _ran_in:
+            raise InputError(
+                "this process was forked from one in which a network had run with several threads; torch would wait "
+                'for ever. Start processes with multiprocessing.get_context("spawn"), or call '
+                "torch.set_num_threads(1) in this one first."
+            )
+        _ran_in.add(os.getpid())
+
+
+def _one_each(mask: Any, count: int, size: tuple[int, int]) -> Sequence[Any] | None:
+    """The masks of a batch, one for each picture of (height, width); None if there is one for all."""
     several = isinstance(mask, (list, tuple)) or (isinstance(mask, (np.ndarray, Tensor)) and mask.ndim == 4)
     if not several:
         return None
     if len(mask) != count:
         raise InputError(f"expected one mask, or one for each of the {count} pictures; got {len(mask)}.")
-    return mask
+    return list(mask[:, 0]) if isinstance(mask, np.ndarray) and mask.shape[1:] == (1, *size) else mask

@@ -55,7 +55,8 @@ class PictureInpainter:
         model: the network.
         settings: how pictures are cut and joined around it.
         album: other photos, which may lend pixels; None for none.
-        reports: what the last call did, one for each picture of a batch.
+        reports: what the last call did, one for each picture of a batch. With several threads it is the last one's;
+            `fill_photo` gives back its own.
     """
 
     size: SizeRule
@@ -110,9 +111,9 @@ class PictureInpainter:
         """
         started = time.perf_counter()
         if isinstance(image, np.ndarray):
-            return self._fill_pixels(pixels_of_array(image), mask, invert, started).values
+            return self._fill_pixels(pixels_of_array(image), mask, invert, started)[0].values
         if isinstance(image, Image.Image):
-            filled = self._fill_pixels(pixels_of_image(image), mask, invert, started).to_image(image.mode)
+            filled = self._fill_pixels(pixels_of_image(image), mask, invert, started)[0].to_image(image.mode)
             kept = {name: value for name, value in image.info.items() if name != "transparency"}
             filled.info.update(kept)
             return filled
@@ -134,8 +135,8 @@ class PictureInpainter:
         """
         started = time.perf_counter()
         own = (digest_of(photo.path),) if self.album is not None and photo.path.is_file() else ()
-        pixels = self._fill_pixels(photo.pixels, mask, invert, started, own)
-        return photo.with_pixels(pixels), self.reports[0]
+        pixels, report = self._fill_pixels(photo.pixels, mask, invert, started, own)
+        return photo.with_pixels(pixels), report
 
     def plan(self, hole: np.ndarray) -> Plan:
         """Where to look and how large, for a hole (H, W) bool with something in it that is seen in one piece."""
@@ -171,17 +172,23 @@ class PictureInpainter:
 
     # The one way to a filled picture
 
-    def _fill_pixels(self, pixels: Pixels, mask: Any, invert: bool, started: float, own: Sequence[str] = ()) -> Pixels:
+    def _fill_pixels(
+        self, pixels: Pixels, mask: Any, invert: bool, started: float, own: Sequence[str] = ()
+    ) -> tuple[Pixels, Report]:
         pixels, hole = mark(pixels, _marks_of(mask, invert))
         _warn_if_large(hole)
         canvas = PixelCanvas(pixels)
-        self._fill_all([canvas], [hole], started, own)
-        return canvas.pixels
+        (report,) = self._fill_all([canvas], [hole], started, own)
+        return canvas.pixels, report
 
     def _fill_all(
         self, canvases: Sequence[Canvas], holes: Sequence[np.ndarray], started: float, own_files: Sequence[str] = ()
-    ) -> None:
-        """Fill pictures in place, crop by crop; what was filled is known to the crops that come later."""
+    ) -> tuple[Report, ...]:
+        """Fill pictures in place, crop by crop; what was filled is known to the crops that come later.
+
+        Returns:
+            a report of each; `reports` may be another thread's by now.
+        """
         fillings = [
             Filling(canvas, hole, plan_parts(hole, self.size, self.settings))
             for canvas, hole in zip(canvases, holes, strict=True)
@@ -201,7 +208,9 @@ class PictureInpainter:
                         canvas = filling.canvas
                         soften(canvas.read, canvas.write, part.box, places, ~gone, depth(gone), feather)
                     cut(filling.missing, part.box)[places] = False
-        self.reports = tuple(self._report(filling, started) for filling in fillings)
+        reports = tuple(self._report(filling, started) for filling in fillings)
+        self.reports = reports
+        return reports
 
     def fill_crop(self, fillings: Sequence[Filling], part: Part, own: Sequence[np.ndarray]) -> None:
         """Give one crop its colours: of one picture, or the same crop of several, in one call of the network.

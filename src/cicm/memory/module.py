@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cicm.conventions import InputError, describe
 from cicm.memory import losses, rules, seeding
+from cicm.memory.query import QueryHead, route_error
 from cicm.memory.source import ContextSource
 from cicm.memory.state import Complete, Kind, Map, MemoryConfig, MemoryRead, MemoryState, Ratio, blank
 from cicm.ops import as_map, as_regions
@@ -56,6 +57,7 @@ class ContextMemory(ContextSource):
         super().__init__(channels, config)
         if self.config.initial == "data":
             self.filled.fill_(0.0)
+        self.query_head = QueryHead(channels) if self.config.route == "query" else None
 
     def _hold(self) -> None:
         state = blank(self.config, self.channels)
@@ -83,8 +85,9 @@ class ContextMemory(ContextSource):
         if regions.ndim == 4:
             regions = as_regions(regions)
         self._check(regions)
+        regions, _ = self._entering(regions.float())
         shape = self.config.sets, self.config.contexts
-        self._store(seeding.from_regions(regions.float(), *shape, generator, self.config.similarity))
+        self._store(seeding.from_regions(regions, *shape, generator, self.config.similarity))
         self.filled.fill_(1.0)
 
     @torch.no_grad()
@@ -95,7 +98,8 @@ class ContextMemory(ContextSource):
         self._check(regions)
         if not torch.isfinite(regions).all():
             raise InputError("a memory must be reseeded from finite features; got NaN or infinity. Check the network.")
-        state, sets, contexts = seeding.reseeded(self.state, regions.float(), generator, self.config.similarity)
+        regions, _ = self._entering(regions.float())
+        state, sets, contexts = seeding.reseeded(self.state, regions, generator, self.config.similarity)
         self._store(state)
         return sets * self.config.contexts + contexts
 
@@ -107,28 +111,56 @@ class ContextMemory(ContextSource):
         ratio: Ratio | None = None,
         complete: Complete | None = None,
         *,
+        query: Map | None = None,
         prior: Float[Tensor, "N L"] | None = None,
     ) -> MemoryRead:
         """Find each region's context and blend it in (Eq. 1 and 4); see `ContextSource.read`.
 
         Args:
+            query: (B, C, h, w), looked up in place of the features, and of what a query head would make of them; for
+                studies of what another route would be worth.
             prior: (N, L), added to the similarities with the anchors; see `cicm.memory.tags`.
         """
         self._check_map(features)
         # float32: half precision flips the argmax of close anchors and flattens the softmax
         with torch.autocast(features.device.type, enabled=False):
             wide = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
-            regions = as_regions(wide)
+            plain = as_regions(wide)
+            regions, length = self._entering(plain)
             state, look = self._frame(regions.dtype)
-            sets = rules.route(regions, state.anchors, prior=prior, **look)
+            asked, trust = None, None
+            if query is not None:
+                asked = self._entering(as_regions(query.to(wide.dtype)))[0]
+            elif self.query_head is not None:
+                asked, trust = self.query_head(wide.to(self.query_head.query.weight.dtype))
+                asked = self._entering(as_regions(asked).to(regions.dtype))[0]
+            looked = regions if asked is None else asked
+            sets = rules.route(looked, state.anchors, prior=prior, **look)
             context, weights = rules.read_fast(
-                regions, sets, state.contexts, temperature=self.config.temperature, top=self.config.read_top, **look
+                looked, sets, state.contexts, temperature=self.config.temperature, top=self.config.read_top, **look
             )
+            context = context if length is None else context * length
             share = self._ratio(wide, ratio)
-            blended = rules.augment(regions, context, share, blend=self.config.blend)
+            used = share if trust is None else share * trust.reshape(-1).to(share.dtype)
+            blended = rules.augment(plain, context, used, blend=self.config.blend)
             # An empty memory has nothing to offer: `filled` is 0 or 1, and no branch, so that graphs stay whole.
-            blended = torch.where(self.filled > 0, blended, regions)
-        return MemoryRead(as_map(blended, features).to(features.dtype), regions, sets, weights, context, share)
+            blended = torch.where(self.filled > 0, blended, plain)
+        return MemoryRead(as_map(blended, features).to(features.dtype), regions, sets, weights, context, share, asked)
+
+    def route_error(
+        self, read: MemoryRead, target: Float[Tensor, "N C"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """Cross entropies, in nats, of a read's choice of set and context against an undamaged photo's feature.
+
+        Args:
+            target: (N, C), that photo's features in the rows of the read, at any length.
+        """
+        with torch.autocast(target.device.type, enabled=False):
+            state, look = self._frame(read.regions.dtype)
+            asked = read.regions if read.query is None else read.query
+            told, _ = self._entering(target.to(asked.dtype))
+            sets, contexts, _ = route_error(asked, told, state, temperature=self.config.temperature, **look)
+        return sets, contexts
 
     def placed(self, read: MemoryRead, prior: Float[Tensor, "N L"]) -> MemoryRead:
         """A read whose regions are to be written elsewhere: to the sets that another prior gives them."""
@@ -138,7 +170,7 @@ class ContextMemory(ContextSource):
             _, weights = rules.read_fast(
                 read.regions, sets, state.contexts, temperature=self.config.temperature, **look
             )
-        return read._replace(sets=sets, weights=weights)
+        return read._replace(sets=sets, weights=weights, query=None)
 
     def pending(
         self, reads: Sequence[MemoryRead], complete: Sequence[Tensor], reduce: rules.Reduce = rules.alone
@@ -168,12 +200,17 @@ class ContextMemory(ContextSource):
         if not self.writes or not reads:
             return self.state
         regions = torch.cat([r.regions for r in reads])
-        given = rules.keep_top(torch.cat([r.weights for r in reads]), self.config.write_top)
         with torch.autocast(regions.device.type, enabled=False):
+            sets, weights = torch.cat([r.sets for r in reads]), torch.cat([r.weights for r in reads])
+            if any(r.query is not None for r in reads):  # a region is kept where it belongs, not where a query went
+                state, look = self._frame(regions.dtype)
+                sets = rules.route(regions, state.anchors, **look)
+                _, weights = rules.read_fast(regions, sets, state.contexts, temperature=self.config.temperature, **look)
+            given = rules.keep_top(weights, self.config.write_top)
             return rules.inject_fast(
                 MemoryState(*(t.to(regions.dtype) for t in self.state.detached())),  # type: ignore[union-attr]
                 regions,
-                torch.cat([r.sets for r in reads]),
+                sets,
                 given,
                 torch.cat(list(complete)),
                 self.config.momentum,
@@ -236,6 +273,13 @@ class ContextMemory(ContextSource):
             "within": float(within),
             "between": float(losses.inter_set(state.anchors, kind=self.config.similarity, center=center)),
         }
+
+    def _entering(self, regions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Regions (N, C) as the memory holds them, and (N, 1) by what a read is multiplied; None where nothing is."""
+        if self.config.length == "free":
+            return regions, None
+        length = regions.norm(dim=-1, keepdim=True).clamp_min(1e-6) / self.channels**0.5
+        return regions / length, length
 
     def _frame(self, dtype: torch.dtype) -> tuple[MemoryState, dict]:
         """The state to read from, in the regions' dtype, and the arguments that say how to compare with it."""

@@ -18,6 +18,9 @@ Update = Literal["mean", "paper"]
 Blend = Literal["text", "paper"]
 RatioSource = Literal["estimated", "true", "full"]
 Initial = Literal["data", "random", "zeros"]
+Length = Literal["free", "unit"]
+Route = Literal["feature", "query"]
+Written = Literal["complete", "whole"]
 Kind = Literal["memory", "table", "convolution", "kmeans", "ruc"]
 Map = Float[Tensor, "B C h w"]
 Ratio = Float[Tensor, " N"]
@@ -63,7 +66,8 @@ class MemoryRead(NamedTuple):
         sets: (N,), the chosen set of each region.
         weights: (N, K), softmax over the contexts of that set; sums to 1.
         context: (N, C), what was read.
-        ratio: (N,) in [0, 1], the share of context in the blend.
+        ratio: (N,) in [0, 1], the share of context in the blend, by the ratio head or the hole.
+        query: (N, C), what was looked up in place of the regions; None where it was they.
     """
 
     features: Float[Tensor, "B C h w"]
@@ -72,10 +76,11 @@ class MemoryRead(NamedTuple):
     weights: Float[Tensor, "N K"]
     context: Float[Tensor, "N C"]
     ratio: Float[Tensor, " N"]
+    query: Float[Tensor, "N C"] | None = None
 
     def detached(self) -> MemoryRead:
         """The same values outside the graph."""
-        return MemoryRead(*(tensor.detach() for tensor in self))
+        return MemoryRead(*(None if tensor is None else tensor.detach() for tensor in self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,11 @@ class MemoryConfig:
         retention: share of the accumulated mass that a step keeps (`mean`); 0.99 remembers about 100 steps.
         write_top: share of a set's contexts that a region is written to (Table 1: 1.0, 0.5); 0 is the best one.
         read_top: the same for reading.
+        length: `free` stores and compares regions as they come (the printed form); `unit` gives each one the length of
+            the root of C first, and what is read gets the length of the region that asked. Then neither features nor
+            contexts can grow or shrink to please Eq. 8; see docs/memory-claim.md.
+        route: what is looked up: the region's `feature` (the paper), or a `query` that a small head makes of the cells
+            around; see `QueryHead`. It learns from the term `route` of the objective.
         blend: `text` gives a larger ratio more context; `paper` is Eq. 4 as printed.
         ratio: `estimated` by a convolution, `true` from the hole (Table 1, "w/ GT"), `full` is 1 everywhere
             ("w/o ratio").
@@ -101,6 +111,8 @@ class MemoryConfig:
         ratio_bias: its bias at the start; -2 begins at a ratio of about 0.12, so that inserting a memory into a
             trained network changes little.
         initial: `data` waits for `seed_`; `random` and `zeros` do not.
+        written: what a training step stores: the `complete` regions of the damaged photos (the paper), or all regions
+            of the `whole` photos, which takes a second forward.
         kind: `memory`; or a control without one: `table`, a table of the same size that is read the same way and
             learned by gradient; `convolution`, a block of 1x1 convolutions with as many parameters; or the context of
             the same image alone (Table 2): `kmeans`, `ruc`.
@@ -116,6 +128,9 @@ class MemoryConfig:
     retention: float = 0.99
     write_top: float = 0.0
     read_top: float = 1.0
+    length: Length = "free"
+    route: Route = "feature"
+    written: Written = "complete"
     blend: Blend = "text"
     ratio: RatioSource = "estimated"
     ratio_kernel: int = 1
@@ -138,6 +153,9 @@ class MemoryConfig:
         for name, known in (
             ("similarity", SIMILARITIES),
             ("update", get_args(Update)),
+            ("length", get_args(Length)),
+            ("route", get_args(Route)),
+            ("written", get_args(Written)),
             ("blend", get_args(Blend)),
             ("ratio", get_args(RatioSource)),
             ("initial", get_args(Initial)),

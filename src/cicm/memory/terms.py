@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cicm.memory import ContextMemory, ContextSource, MemoryRead, MemoryState, ratio_error
 from cicm.memory.rules import Reduce, alone
+from cicm.ops import missing_share
 
 
 def ratio_term(
@@ -29,6 +30,30 @@ def ratio_term(
             truth = target(site, visit, size).to(read.ratio.device)
             errors.append(ratio_error(read.ratio, truth, reduction=reduction))
     return torch.stack(errors).mean() if errors else None
+
+
+def route_term(
+    memories: Mapping[str, ContextSource],
+    reads: Mapping[str, Sequence[MemoryRead]],
+    targets: Mapping[str, Tensor],
+    hole: Tensor,
+) -> Tensor:
+    """`route`: cross entropy of the choice of set and context, in nats, weighted by the missing share of each region.
+
+    The mean over all regions, so that portions of a batch add up; over the seeded memories that are asked by a query.
+
+    Args:
+        targets: site -> (N, C), the whole photos' features in the rows of the site's last read.
+        hole: (B, 1, H, W), 1 = missing.
+    """
+    errors = []
+    for site, memory in memories.items():
+        read = reads[site][-1]
+        if isinstance(memory, ContextMemory) and memory.seeded and read.query is not None:
+            sets, contexts = memory.route_error(read, targets[site])
+            size: tuple[int, int] = tuple(read.features.shape[-2:])  # type: ignore[assignment]
+            errors.append(((sets + contexts) * missing_share(hole, size).reshape(-1)).mean())
+    return torch.stack(errors).mean() if errors else hole.new_zeros(())
 
 
 def similarity_terms(

@@ -1,7 +1,7 @@
 """LPIPS v0.1 (Zhang et al. 2018): learned distance of deep features, on AlexNet, VGG-16 or SqueezeNet trunks.
 
 The networks are ours; the weights are the published ones: torchvision's trunks, read from files whose checksums are
-known (`cicm weights`), and the learned heads, which ship with this package. Without the trunk's file there is no LPIPS.
+known (`cicm models`), and the learned heads, which ship with this package. Without the trunk's file there is no LPIPS.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.conventions import InputError
-from cicm.metrics.published import locate, published
+from cicm.metrics.published import published
 from cicm.metrics.registry import Metric
 from cicm.metrics.state import Batch, PerImage, Running
 from cicm.metrics.trunks import Design, Trunk, alexnet, load_network, read_tensors, squeezenet, unit, vgg16
+from cicm.published import locate
 
 TRUNKS: dict[str, tuple[Design, str]] = {
     "alex": (Design(alexnet, unused=("classifier.",)), "alexnet"),

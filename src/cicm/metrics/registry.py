@@ -25,7 +25,7 @@ class Metric:
     Args:
         better: whether higher or lower values are better; "near 1" if both sides of 1 are worse.
         unit: printed behind a value; empty for a pure number.
-        needs: names of the weights it needs, as `cicm weights` lists them.
+        needs: names of the weights it needs, as `cicm models` lists them.
         file: its file in this folder; by default the name with underscores.
     """
 

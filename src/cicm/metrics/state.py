@@ -22,8 +22,9 @@ from torch import Tensor
 
 from cicm.conventions import InputError, check_hole
 from cicm.metrics.pixels import check_pair, quantised
-from cicm.metrics.published import PublishedFile, find, locate, missing, published
+from cicm.metrics.published import published
 from cicm.metrics.registry import Metric
+from cicm.published import PublishedFile, find, locate, missing
 
 T = TypeVar("T")
 

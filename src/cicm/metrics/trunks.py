@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cicm.conventions import InputError, describe
-from cicm.metrics.published import PublishedFile, locate
+from cicm.published import PublishedFile, locate
 
 
 class Trunk(nn.Module):
@@ -201,6 +201,8 @@ def fill(design: Design, tensors: dict[str, Tensor], source: str) -> nn.Module:
     for name, value in wanted.items():
         if given[name].shape != value.shape:
             raise InputError(f"{source}: {name} must be {tuple(value.shape)}; got {tuple(given[name].shape)}.")
+        if given[name].is_floating_point() != value.is_floating_point():
+            raise InputError(f"{source}: {name} must be {value.dtype}; got {given[name].dtype}. Get it again.")
     network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in given.items()}, assign=True)
     return network.eval().requires_grad_(False)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cicm.conventions import InputError
 
 Norm = Literal["none", "group", "instance"]
+Padding = Literal["zeros", "reflect", "replicate"]
 
 
 def _norm_layer(kind: Norm, channels: int) -> nn.Module:
@@ -33,14 +34,16 @@ def conv_block(
     dilation: int = 1,
     norm: Norm = "none",
     slope: float = 0.0,
+    padding_mode: Padding = "zeros",
 ) -> nn.Sequential:
     """Convolution, normalisation, rectifier; stride 1 keeps the size, stride 2 halves an even one.
 
     Args:
+        padding_mode: what lies beyond the border; `reflect` needs a map that is larger than the padding.
         slope: negative slope of the rectifier; 0 is a ReLU.
     """
     padding = (kernel - 1) // 2 * dilation if kernel % 2 else (kernel - stride) // 2
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=norm == "none")
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=norm == "none", padding_mode=padding_mode)
     # He et al. 2015, for the rectifier that follows: without normalisation 15 layers need the right scale at the start.
     if not conv.weight.is_meta:  # there torch would import its compiler first, which takes a second
         nn.init.kaiming_normal_(conv.weight, a=slope, nonlinearity="leaky_relu")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
-from cicm.networks.layers import Norm, conv_block
+from cicm.networks.layers import Norm, Padding, conv_block
 from cicm.networks.registry import register
 from cicm.ops import biharmonic, pull_push
 
@@ -38,21 +38,33 @@ class UNet(InpaintingNetwork):
             by `cicm.ops.pull_push` or `cicm.ops.biharmonic` first and let the network predict the difference to that.
             The paper does not say; decision 1 in docs/decisions has the measurements.
         slope: negative slope of the rectifiers; 0 is a ReLU.
+        padding: what the convolutions find beyond the border. With `zeros` a cell can tell its place in the crop;
+            `reflect` and `replicate` repeat the picture. `reflect` needs pictures of 80x80 or more.
 
     Sites: `down1`, `down2`, `down3` (encoder maps, which also feed the skips), `bottom` (after the dilated
-    convolutions, where the memory sits by default).
+    convolutions, where the memory sits by default), `up3`, `up2` (decoder maps at the resolution of `down3` and
+    `down2`, where the surroundings of a hole are known).
     """
 
-    def __init__(self, width: int = 64, norm: Norm = "none", start: Start = "hole", slope: float = 0.1) -> None:
+    def __init__(
+        self,
+        width: int = 64,
+        norm: Norm = "none",
+        start: Start = "hole",
+        slope: float = 0.1,
+        padding: Padding = "zeros",
+    ) -> None:
         super().__init__()
         if width < 1:
             raise InputError(f"width must be at least 1; got {width}.")
         if start not in get_args(Start):
             raise InputError(f"start must be one of {', '.join(get_args(Start))}; got {start!r}.")
+        if padding not in get_args(Padding):
+            raise InputError(f"padding must be one of {', '.join(get_args(Padding))}; got {padding!r}.")
         self.start = start
         stem, *down = (width, 2 * width, 4 * width, 8 * width, 8 * width)
         channels = (stem, *down)
-        shared = {"norm": norm, "slope": slope}
+        shared = {"norm": norm, "slope": slope, "padding_mode": padding}
         self.stem = conv_block(4, stem, 5, **shared)  # type: ignore[arg-type]
         self.down = nn.ModuleList(
             conv_block(a, b, 4, stride=2, **shared)  # type: ignore[arg-type]
@@ -66,17 +78,20 @@ class UNet(InpaintingNetwork):
             conv_block(below + skip, skip, 3, **shared)  # type: ignore[arg-type]
             for below, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
-        self.head = nn.Conv2d(stem, 3, 3, padding=1)
+        self.head = nn.Conv2d(stem, 3, 3, padding=1, padding_mode=padding)
         if start != "hole":  # an untrained network then is the first fill itself
             nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.sites = (
             FeatureSite("down1", channels[1], 2),
             FeatureSite("down2", channels[2], 4),
+            FeatureSite("up2", channels[2], 4),
             FeatureSite("down3", channels[3], 8),
+            FeatureSite("up3", channels[3], 8),
             FeatureSite("bottom", channels[4], 16),
         )
-        self.size = SizeRule(multiple_of=16, minimum=32)
+        # A reflection is as wide as the map at most, less one cell: the bottom needs 5 cells for dilation 4.
+        self.size = SizeRule(multiple_of=16, minimum=80 if padding == "reflect" else 32)
 
     def forward(
         self, corrupted: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"], *, edit: Edit = unchanged
@@ -94,8 +109,10 @@ class UNet(InpaintingNetwork):
         for block in self.bottom:
             features = block(features)
         features = edit("bottom", features)
-        for up in self.up:
+        for depth, up in zip(range(len(self.up) - 1, -1, -1), self.up, strict=True):
             wider = F.interpolate(features, scale_factor=2.0, mode="nearest")
             features = up(torch.cat([wider, skips.pop()], 1))
+            if depth >= 2:
+                features = edit(f"up{depth}", features)
         image = self.head(features)
         return Prediction(first + image if fill else image)

@@ -18,13 +18,17 @@ from cicm.objectives.reconstruction import Norm
 
 @dataclass(frozen=True)
 class Weights:
-    """lambda_1 to lambda_5 of Eq. 9, as printed. `intra` is maximised: it enters the total with a minus sign."""
+    """lambda_1 to lambda_5 of Eq. 9, as printed. `intra` is maximised: it enters the total with a minus sign.
+
+    `route` is ours: how far the choices of memories with `route = "query"` are from those of the whole photo's feature.
+    """
 
     inpaint: float = 1.0
     adversarial: float = 0.1
     ratio: float = 1.0
     inter: float = 20.0
     intra: float = 0.5
+    route: float = 0.0
 
 
 @dataclass(frozen=True)

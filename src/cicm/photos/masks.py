@@ -75,7 +75,9 @@ def _channels_last(mask: Any) -> np.ndarray:
         if values.ndim == 3:
             values = np.moveaxis(values, 0, -1)
     elif isinstance(mask, np.ndarray):
-        values, shapes = mask, "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        values, shapes = mask, "(H, W), (1, H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        if values.ndim == 3 and values.shape[0] == 1 and values.shape[2] not in (1, 3, 4):
+            values = values[0]  # as a tensor's
     else:
         raise InputError(f"mask must be a path, a PIL image, an array or a tensor; got {type(mask).__name__}.")
     if values.ndim == 3 and values.shape[2] == 1:

@@ -152,8 +152,14 @@ def filled_rows(series: Series, *, photos: int = 3, device: str = "cpu") -> tupl
             continue
         plan = scoring_plan(series, part.data)
         chosen = make_plan(
-            plan.images, plan.masks, plan.pairs, bands=series.table.bands, limit=photos, fit=plan.fit
-        )  # fmt: skip
+            plan.images,
+            plan.masks,
+            plan.pairs,
+            bands=series.table.bands,
+            limit=photos,
+            fit=plan.fit,
+            labels=plan.labels,
+        )
         _, drawn = evaluate(methods, chosen, ["psnr"], grid_photos=len(chosen.pairs))
         rows += [dataclasses.replace(row, label=f"{part.title}  {row.label}") for row in drawn]
     if not rows:

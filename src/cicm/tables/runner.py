@@ -13,8 +13,9 @@ from cicm.conventions import InputError
 from cicm.data.pair_lists import read_pairs, write_pairs
 from cicm.data.pairs import make_pairs
 from cicm.datasets import photos_of
+from cicm.evaluation.labels import score_labels
 from cicm.evaluation.methods import Model
-from cicm.evaluation.plan import Plan, make_plan, make_protocol
+from cicm.evaluation.plan import Plan, label_files, make_plan, make_protocol
 from cicm.evaluation.protocol import Protocol
 from cicm.evaluation.records import Evaluation
 from cicm.evaluation.scoring import evaluate
@@ -139,15 +140,16 @@ def scoring_plan(series: Series, data: str) -> Plan:
     source = series.data[data]
     kept, masks = series.pairs(data), Path(source.masks) if source.masks else None
     images = scored_folder(source)
+    labels = label_files(source.root, source.layout, source.test) if images.is_dir() else None
     if source.pairs:
         if not Path(source.pairs).is_file():
             raise InputError(
                 f"{series.table.name}, data set {data}: there is no list {source.pairs} in this folder. Give the "
                 f"command in a checkout, or give photos of your own with --data {data}=ROOT, for which a list is made."
             )
-        return make_plan(images, masks, read_pairs(source.pairs), fit=source.fit)
+        return make_plan(images, masks, read_pairs(source.pairs), fit=source.fit, labels=labels)
     if kept.is_file():
-        return make_plan(images, masks, read_pairs(kept), fit=source.fit)
+        return make_plan(images, masks, read_pairs(kept), fit=source.fit, labels=labels)
     if not images.is_dir():
         raise InputError(
             f"{series.table.name}, data set {data}: expected photos to score in {images}, which is no folder. Give "
@@ -164,7 +166,7 @@ def scoring_plan(series: Series, data: str) -> Plan:
     pairs = make_pairs(
         images, masks, 0, sizes=(source.size,), photos=photos, order=source.order if masks else "shuffled"
     )
-    return make_plan(images, masks, pairs, fit=source.fit)
+    return make_plan(images, masks, pairs, fit=source.fit, labels=labels)
 
 
 def _keep_pairs(series: Series, data: str, plan: Plan) -> None:
@@ -199,6 +201,9 @@ def _make(series: Series, job: Job, plan: Plan, train: Train, device: str) -> No
     model = Model(folder / WEIGHTS, device=device)
     model.name, model.seed = job.row.label, job.seed
     evaluation, _ = evaluate([model], plan, series.scale.metrics, batch_size=16)
+    if plan.labels is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        score_labels(model, plan).save(target.with_suffix(".labels.json"))
     # The record comes last: where it is, everything is.
     _write(target.with_suffix(".toml"), job.recipe.to_toml())
     evaluation.save(target, overwrite=True)

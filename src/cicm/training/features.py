@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.metrics.published import MissingWeights, locate, published
+from cicm.metrics.published import published
 from cicm.metrics.trunks import Design, Trunk, fill, read_tensors, vgg16, vgg19, vgg_layers
 from cicm.objectives import Features, ObjectiveConfig, Section
+from cicm.published import MissingWeights, locate
 
 DESIGNS: dict[str, Callable[[], Trunk]] = {"vgg16": vgg16, "vgg19": vgg19}
 """The registry's name of a file -> the classifier's convolutions."""
@@ -72,7 +73,7 @@ def feature_files(objective: ObjectiveConfig) -> dict[Section, Path]:
                 without = " ".join(f"--set objective.{name}=0" for name in needed)
                 raise InputError(
                     f"the terms {', '.join(needed)} {verb} {published(section.classifier).filename}, which is not on "
-                    f"this machine. Run `cicm weights fetch {section.classifier}` (`cicm weights` says where files are "
+                    f"this machine. Run `cicm models get {section.classifier}` (`cicm models` says where files are "
                     f"looked for), or leave the terms out with {without}."
                 ) from error
     return files

@@ -142,7 +142,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     optimizer = torch.optim.AdamW(trained(bare), training.lr, weight_decay=training.weight_decay, **adam)
     called = torch.compile(bare) if training.compile else bare
     model, engine_optimizer = fabric.setup(called, optimizer)
-    players = Players(model, engine_optimizer, bare)
+    players = Players(model, engine_optimizer, bare, teacher=average.model if average else None)  # type: ignore[arg-type]
     if judge is not None:
         adam["betas"] = training.discriminator_betas or training.betas
         judge_optimizer = torch.optim.AdamW(judge.parameters(), training.discriminator_lr, weight_decay=0.0, **adam)

@@ -10,7 +10,7 @@ from cicm.memory.tags import reseed_by_class_, seed_by_class_
 from cicm.training.distributed import gather_regions
 from cicm.training.run import Run, on_device
 from cicm.training.schedule import due
-from cicm.training.step import Part, complete_classes, complete_regions, forward, part_of, split
+from cicm.training.step import Part, complete_classes, complete_regions, forward, part_of, split, whole_pass
 
 
 @torch.no_grad()
@@ -25,7 +25,8 @@ def seed_memories(run: Run) -> None:
         parts = []
         for piece in split(batch, run.config.training.accumulate):
             output = forward(run.players.model, piece)
-            parts.append(part_of(output, piece, run.players.bare))
+            whole = whole_pass(run.players.model, run.players.bare, piece)
+            parts.append(part_of(output, piece, run.players.bare, whole=whole))
         for site in waiting:  # gathered batch by batch, so that the order is that of the whole batches
             found[site].append(gather_regions(_with_classes(parts, site)))
     for place, site in enumerate(waiting):

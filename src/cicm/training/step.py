@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cicm.assembly import Inpainting, MemoryInpainter
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio
-from cicm.memory.terms import ratio_term, similarity_terms
+from cicm.memory.terms import ratio_term, route_term, similarity_terms
 from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
 from cicm.ops import complete_cells, missing_share
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
@@ -40,6 +40,7 @@ class Players:
     Args:
         model: as the engine wrapped it (data-parallel, precision); called for every forward.
         discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
+        teacher: the averaged weights, whose look at whole photos tells learned routes what to choose; None for `bare`.
     """
 
     model: Any
@@ -48,6 +49,7 @@ class Players:
     discriminator: Any = None
     discriminator_optimizer: Any = None
     bare_discriminator: nn.Module | None = None
+    teacher: MemoryInpainter | None = None
 
 
 class Stepped(NamedTuple):
@@ -93,12 +95,49 @@ def split(batch: Batch, count: int) -> list[Batch]:
     return [{name: value[i] for name, value in pieces.items()} for i in range(count)]
 
 
-def part_of(output: Inpainting, batch: Batch, model: MemoryInpainter, judged: str = "composite") -> Part:
-    """What this forward gives to the terms of the whole batch; `judged` as in the objective."""
+def whole_pass(call: Any, bare: MemoryInpainter, batch: Batch, *, graph: bool = False) -> Inpainting | None:
+    """A forward of the photos without their holes, where a memory is written from those; else None.
+
+    Args:
+        call: the model as the engine wrapped it, or `bare` itself.
+        graph: keep the gradient, which Eq. 8 needs.
+    """
+    if not any(memory.config.written == "whole" for memory in bare.memories.values()):  # type: ignore[union-attr]
+        return None
+    with torch.set_grad_enabled(graph and torch.is_grad_enabled()), _unrecorded(bare):
+        return forward(call, _unbroken(batch))
+
+
+def route_targets(fabric: Any, players: Players, batch: Batch, objective: ObjectiveConfig) -> dict[str, Tensor]:
+    """Site -> (N, C): what the teacher sees there in photos without holes; empty where no route is learned."""
+    if objective.weights.route == 0:
+        return {}
+    teacher = players.teacher or players.bare
+    with torch.no_grad(), fabric.autocast(), _unrecorded(teacher):
+        reads = forward(teacher, _unbroken(batch)).reads
+    return {site: visits[-1].regions for site, visits in reads.items()}
+
+
+def part_of(
+    output: Inpainting,
+    batch: Batch,
+    model: MemoryInpainter,
+    judged: str = "composite",
+    whole: Inpainting | None = None,
+) -> Part:
+    """What this forward gives to the terms of the whole batch.
+
+    Args:
+        judged: as in the objective.
+        whole: of `whole_pass`.
+    """
     reads, complete, classes = {}, {}, {}
     for site, visits in output.reads.items():
         reads[site] = visits[-1]  # a recurrent network reads at each visit and writes once, from the last
-        share = missing_share(batch["hole"], tuple(visits[-1].features.shape[-2:]))  # type: ignore[arg-type]
+        hole = batch["hole"]
+        if whole is not None and model.memories[site].config.written == "whole":  # type: ignore[union-attr]
+            reads[site], hole = whole.reads[site][-1], torch.zeros_like(hole)
+        share = missing_share(hole, tuple(visits[-1].features.shape[-2:]))  # type: ignore[arg-type]
         complete[site] = complete_cells(share, model.memories[site].config.complete_tolerance)  # type: ignore[union-attr, arg-type]
         if model.guide is not None and model.guide.tags is not None and site == model.guide.config.site:
             memory = model.memories[site]
@@ -128,6 +167,8 @@ def own_terms(
     *,
     features: Mapping[str, Features] | None = None,
     share: Tensor | None = None,
+    routes: Mapping[str, Tensor] | None = None,
+    memories: Mapping[str, Any] | None = None,
 ) -> dict[str, Tensor]:
     """Terms of which the whole batch's is the mean over its portions: `inpaint` (Eq. 5), with memories `ratio` (Eq. 7).
 
@@ -137,6 +178,7 @@ def own_terms(
         portions: into how many equal parts the whole batch was cut, over ranks and micro-batches. The printed sum over
             regions is a sum over all of them, so that a portion's own counts so many times in the mean.
         features, share: what the published objectives look at besides, see `Seen`.
+        routes, memories: for `route`, what `route_targets` gives and the memories that were read.
     """
     image, hole = batch["image"], batch["hole"]
     look: dict[str, Any] = {"norm": objective.norm, "hole_weight": objective.hole_weight}
@@ -151,6 +193,8 @@ def own_terms(
     ratio = ratio_term(output.reads, target, objective.ratio_reduction)
     if ratio is not None:
         terms["ratio"] = ratio * (portions if objective.ratio_reduction == "sum" else 1)
+    if routes and memories:
+        terms["route"] = route_term(memories, output.reads, routes, hole)
     if objective.sections:
         look = {"maps": output.maps, "label": batch.get("label")}
         seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
@@ -207,15 +251,20 @@ def take_step(
     look: dict[str, Any] = {"features": features, "share": _missing_in_batch(batch, objective)}
     whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
 
+    def unbroken(piece: Batch) -> Inpainting | None:
+        return whole_pass(players.model, model, piece, graph=weights.inter != 0 or weights.intra != 0)
+
     # What every micro-batch gives to the terms of the whole batch; with a single one its only forward tells.
     first: Inpainting | None = None
     parts: list[Part] = []
     if accumulate == 1:
         first = forward(players.model, batches[0])
-        parts = [part_of(first, batches[0], model, objective.judged)]
+        parts = [part_of(first, batches[0], model, objective.judged, unbroken(batches[0]))]
     elif whole:
         with torch.no_grad(), _unrecorded(model):
-            parts = [part_of(forward(players.model, b), b, model, objective.judged).detached() for b in batches]
+            parts = [
+                part_of(forward(players.model, b), b, model, objective.judged, unbroken(b)).detached() for b in batches
+            ]
 
     logged: dict[str, Tensor] = {}
     if adversarial:
@@ -230,8 +279,11 @@ def take_step(
         last = index == accumulate - 1
         with nullcontext() if last else fabric.no_backward_sync(players.model):
             output = first if first is not None else forward(players.model, piece)
-            mine = part_of(output, piece, model, objective.judged)
-            own = own_terms(output, piece, objective, accumulate * world_size(), **look)
+            mine = parts[0] if first is not None else part_of(output, piece, model, objective.judged, unbroken(piece))
+            routes = route_targets(fabric, players, piece, objective)
+            asked = dict(model.memories.items())
+            portions = accumulate * world_size()
+            own = own_terms(output, piece, objective, portions, **look, routes=routes, memories=asked)
             shared: dict[str, Tensor] = {}
             if adversarial:
                 shared["adversarial"] = _adversarial(fabric, players, batches, frozen, mine.result, index, objective)
@@ -274,6 +326,10 @@ def forward(model: Any, batch: Batch) -> Inpainting:
     """The model's call on a batch."""
     label = (batch["label"],) if "label" in batch else ()
     return model(batch["image"] * (1 - batch["hole"]), batch["hole"], *label)  # type: ignore[no-any-return]
+
+
+def _unbroken(batch: Batch) -> Batch:
+    return {**batch, "hole": torch.zeros_like(batch["hole"])}
 
 
 @contextmanager
@@ -411,7 +467,8 @@ def _blame(
     """Which term's gradient is not finite: each is differentiated alone, on the (first) micro-batch."""
     with fabric.autocast():  # the bare model: the engine's wrapper takes gradients through its own call alone
         output = forward(players.bare, batch)
-    terms = own_terms(output, batch, objective, **look)
+    routes = route_targets(fabric, players, batch, objective)
+    terms = own_terms(output, batch, objective, **look, routes=routes, memories=dict(players.bare.memories.items()))
     terms |= memory_terms(players.bare, [part_of(output, batch, players.bare)], objective)[0]
     named = [(name, p) for name, p in players.bare.named_parameters() if p.requires_grad]
     for term, value in terms.items():
