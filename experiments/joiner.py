@@ -2,7 +2,7 @@
 
     python -m experiments.joiner fills --photos PHOTOS --out runs/joiner-fills            (once; resumable)
     python -m experiments.joiner train --fills runs/joiner-fills --out runs/joiner        (resumable)
-    python -m experiments.joiner ship --out runs/joiner            (writes the averaged weights into the package)
+    python -m experiments.joiner ship --from runs/joiner/step-600.pt    (writes the averaged weights into the package)
 
 `fills` makes what the joiner sees: for crops of 256x256 of the training photos and holes of seeded generators (bands
 0 to 60 percent, and compact ones as of objects), the fill of the weights that ship and two fills of PatchMatch.
@@ -327,9 +327,9 @@ def train(
                     torch.save({"averaged": averaged.state_dict(), "step": step + 1}, part)
 
 
-def ship(out: Path) -> None:
+def ship(saved: Path) -> None:
     """Write the averaged weights, float16, to where the package reads them."""
-    state = torch.load(out / "last.pt", weights_only=True)
+    state = torch.load(saved, weights_only=True)
     arrays = {name: np.ascontiguousarray(value.numpy().astype(np.float16)) for name, value in state["averaged"].items()}
     with atomic(WEIGHTS_FILE, overwrite=True) as part:
         save_file(arrays, part, {"step": str(state["step"]), "terms": "non-commercial, as the photos it learned from"})
@@ -352,10 +352,10 @@ def main() -> None:
     for name, weight in WEIGHTS.items():
         learn.add_argument(f"--{name}", type=float, default=weight, help=f"weight of the term {name}")
     done = verbs.add_parser("ship")
-    done.add_argument("--out", type=Path, required=True)
+    done.add_argument("--from", dest="start", type=Path, required=True)
     options = parser.parse_args()
     if options.verb == "ship":
-        ship(options.out)
+        ship(options.start)
     elif options.verb == "fills":
         make_fills(options.photos, options.out, options.rounds)
     else:
