@@ -176,7 +176,8 @@ class Image(nn.Module):
 
 def network(name: str, in_training: float) -> None:
     """In evaluation and in training mode, to run and to learn; `in_training` is the tolerance there."""
-    made, arguments = Image(create(name, width=8 if name == "rfr" else 4)), inputs(2, 32, 48)
+    made = Image(create(name, width=8 if name == "rfr" else 4))
+    arguments = inputs(2, *made.network.size.nearest(32, 48))
     for mode in (False, True):
         eager, compiled = copy.deepcopy(made).train(mode), copy.deepcopy(made).train(mode)
         expected = eager(*arguments)
@@ -223,7 +224,9 @@ CHECKS = {
     "attached whole": lambda: attached("whole"),
     "attached network": lambda: attached("network"),
     "attached diffusers": lambda: attached("diffusers"),
+    "gated": lambda: network("gated", 1e-5),
     "jpgnet": lambda: network("jpgnet", 1e-5),
+    "pen": lambda: network("pen", 1e-5),
     "rfr": lambda: network("rfr", 1e-3),  # statistics of the batch make more of the order of sums
     "misf compiles": misf_compiles,
     "misf exports": misf_exports,

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import secrets
+import stat
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from cicm.conventions import InputError
+from cicm.locks import is_of_dead, mark_of_process
 
 PART = ".part"
-"""Ending of a file that is being written: `.NAME.RANDOM.part` (and the target's ending) beside its target."""
+"""Ending of a file that is being written: `.NAME.PROCESS.RANDOM.part` (and the target's ending) beside its target."""
+
+_PART = re.compile(r"\..*?(?:\.([0-9a-f]{8}-[0-9]+))?\.[0-9a-f]{16}\.part(\.\w+)?", re.DOTALL)
+_FORGOTTEN_SECONDS = 7 * 86400  # nobody writes at one file that long: its writer died on another machine
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+_swept: set[Path] = set()
 
 T = TypeVar("T")
 
@@ -33,6 +43,27 @@ def reason_of(problem: BaseException) -> str:
     return (" ".join(text.split()) or type(problem).__name__).rstrip(".") + "."
 
 
+def disk_failure(problem: BaseException | None) -> OSError | None:
+    """The disk's own failure (full, over a limit, read-only, broken) behind an error, if there is one.
+
+    Libraries written in C++ and Rust wrap it, or tell no more than its number.
+
+    Example:
+        >>> disk_failure(RuntimeError("I/O error: No space left on device (os error 28)")).errno
+        28
+    """
+    seen: set[int] = set()
+    while problem is not None and id(problem) not in seen:  # errors that were raised again can lead in a circle
+        seen.add(id(problem))
+        if isinstance(problem, OSError) and problem.errno in _FULL:
+            return problem
+        told = re.search(r"\(os error (\d{1,3})\)", str(problem))
+        if told and (number := int(told[1])) in _FULL:
+            return OSError(number, os.strerror(number))
+        problem = problem.__cause__ or problem.__context__
+    return None
+
+
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
@@ -41,17 +72,22 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
     """A file that appears whole or not at all: yields the path to write to, in the same folder.
 
     When the block ends without an error the file is flushed to the disk, gets the permissions of a new file, and takes
-    its name in one step. Otherwise it is removed, and what was there before stays.
+    its name in one step. Otherwise it is removed, and what was there before stays. What writers left in the folder that
+    were killed is removed too.
 
     Args:
         overwrite: an existing file is replaced; without it a file that appeared meanwhile is left alone.
 
     Raises:
         InputError: the file exists and `overwrite` is off.
-        OSError: what the disk says, such as that it is full.
+        OSError: what the disk says, such as that it is full, also where a library has said it in other words.
     """
     target = Path(path)
-    temporary = target.parent / f".{target.stem[:64]}.{secrets.token_hex(8)}{PART}{target.suffix}"
+    stem = target.stem.encode("utf-8", "ignore")[:64].decode("utf-8", "ignore")  # a name has at most 255 bytes
+    temporary = target.parent / f".{stem}.{mark_of_process()}.{secrets.token_hex(8)}{PART}{target.suffix}"
+    if target.parent not in _swept:
+        _swept.add(target.parent)
+        remove_leftovers(target.parent)
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # permissions: those of a new file
         mode = temporary.stat().st_mode
@@ -60,12 +96,36 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         place(temporary, target, overwrite=overwrite)
+    except Exception as error:
+        if failure := disk_failure(error):
+            raise OSError(failure.errno, failure.strerror, os.fspath(target)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: str | os.PathLike) -> int:
+    """Remove what `atomic` was writing in a folder when its process was killed; returns how many files that were.
+
+    A file is removed if its writer was a process of this machine and is dead, or if nobody touched it for a week.
+    """
+    removed, now = 0, time.time()
+    try:
+        with os.scandir(Path(folder)) as entries:
+            for entry in entries:
+                if not (match := _PART.fullmatch(entry.name)) or not entry.is_file(follow_symlinks=False):
+                    continue
+                old = now - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN_SECONDS
+                if old or (match[1] and is_of_dead(match[1])):
+                    os.unlink(entry.path)
+                    removed += 1
+    except OSError:  # gone meanwhile, or not ours to remove: it harms nobody
+        pass
+    return removed
+
+
 def write_atomic(path: str | os.PathLike, data: bytes | str, *, overwrite: bool = True) -> None:
-    """Write a file that appears whole or not at all, and is read back in size before it takes its name.
+    """Write a file that appears whole or not at all, and is read back before it takes its name.
 
     Raises:
         InputError: the file exists and `overwrite` is off.
@@ -76,7 +136,9 @@ def write_atomic(path: str | os.PathLike, data: bytes | str, *, overwrite: bool 
         with open(temporary, "wb") as file:
             file.write(content)
         if (size := temporary.stat().st_size) != len(content):
-            raise OSError(f"only {size} of {len(content)} bytes were written")
+            raise OSError(errno.EIO, f"only {size} of {len(content)} bytes were written", os.fspath(path))
+        if digest_of(temporary) != digest_of(content):
+            raise OSError(errno.EIO, "the bytes read back are not those that were written", os.fspath(path))
 
 
 def place(temporary: str | os.PathLike, target: str | os.PathLike, *, overwrite: bool) -> None:
@@ -166,8 +228,8 @@ def _refuse_nul(file: Path) -> None:
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def check_readable(path: str | os.PathLike, what: str) -> Path:
-    """Refuse what is no file with something in it; gives it back as a Path.
+def open_readable(path: str | os.PathLike, what: str = "file") -> BinaryIO:
+    """Open a file for reading, and refuse what is no file with something in it. Never waits, as a pipe would make it.
 
     Args:
         what: names it in messages, such as "photo".
@@ -182,33 +244,48 @@ def check_readable(path: str | os.PathLike, what: str) -> Path:
             raise InputError(f"expected a file for the {what}; {file} is a folder. Name one file in it.")
         if not file.exists():
             raise InputError(f"the {what} {file} does not exist. Check the path.")
+        pipe = f"the {what} {file} is no regular file but a device or a pipe. Save it to a file first."
         if not file.is_file():
-            raise InputError(f"the {what} {file} is no regular file but a device or a pipe. Save it to a file first.")
-        if not file.stat().st_size:
-            raise InputError(f"the {what} {file} is empty (0 bytes). Copy or export it again.")
-        with file.open("rb"):
-            pass
+            raise InputError(pipe)
+        stream = open(file, "rb", opener=_at_once)  # noqa: SIM115  # the caller closes it
+        told = os.fstat(stream.fileno())
+        if stat.S_ISREG(told.st_mode) and told.st_size:
+            return stream
+        stream.close()
+        if not stat.S_ISREG(told.st_mode):  # it took the file's place just now
+            raise InputError(pipe)
+        raise InputError(f"the {what} {file} is empty (0 bytes). Copy or export it again.")
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"the {what} {str(file)!r} can't be read: {reason_of(error)}") from error
-    return file
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def check_readable(path: str | os.PathLike, what: str) -> Path:
+    """Refuse what `open_readable` refuses; gives it back as a Path."""
+    open_readable(path, what).close()
+    return Path(path)
 
 
 def read_bounded(path: str | os.PathLike, most_bytes: int, what: str = "file") -> bytes:
     """The bytes of a file that is not larger than it may be.
 
     Raises:
-        InputError: what `check_readable` refuses, or too large.
+        InputError: what `open_readable` refuses, or too large.
     """
-    file = check_readable(path, what)
-    try:
-        with file.open("rb") as stream:
+    with open_readable(path, what) as stream:
+        try:
             data = stream.read(most_bytes + 1)
-    except OSError as error:
-        raise InputError(f"the {what} {file} can't be read: {reason_of(error)}") from error
+        except OSError as error:
+            raise InputError(f"the {what} {os.fspath(path)} can't be read: {reason_of(error)}") from error
     if len(data) > most_bytes:
-        raise InputError(f"the {what} {file} is larger than {most_bytes} bytes, the most that such a file may have.")
+        raise InputError(
+            f"the {what} {os.fspath(path)} is larger than {most_bytes} bytes, the most that such a file may have."
+        )
     return data
 
 
@@ -221,7 +298,7 @@ def digest_of(source: str | os.PathLike | bytes) -> str:
     """
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
-    with open(source, "rb") as stream:
+    with open(source, "rb", opener=_at_once) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -18,6 +18,7 @@ from cicm.files import (
     check_output,
     check_readable,
     digest_of,
+    disk_failure,
     evenly_spaced,
     place,
     read_bounded,
@@ -121,6 +122,44 @@ def test_without_hard_links_a_name_is_still_given_once(tmp_path: Path, monkeypat
     with pytest.raises(InputError, match="exists"):
         place(touch(tmp_path / "b"), tmp_path / "a", overwrite=False)
     assert (tmp_path / "a").read_text() == "one"
+
+
+def test_the_disks_own_failure_is_found_behind_others() -> None:
+    full = OSError(28, "No space left on device")
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__context__ = second, first  # Pillow's readers leave such circles
+    assert disk_failure(first) is None
+    second.__cause__ = full
+    assert disk_failure(first) is full
+    assert disk_failure(FileNotFoundError(2, "No such file")) is None
+
+
+def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
+    write_atomic(tmp_path / ("\N{GRINNING FACE}" * 62 + ".png"), b"x")
+    assert [len(os.fsencode(name)) for name in os.listdir(tmp_path)] == [252]
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from cicm.files import atomic\n"
+        "with atomic(sys.argv[1]) as path:\n"
+        "    path.write_text('half'); print('ready', flush=True); time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen([*words, tmp_path / "a.txt"], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"ready\n"
+        killed.kill()
+    touch(tmp_path / ".theirs.part.txt")
+    old = touch(tmp_path / ".b.0123456789abcdef.part.txt")
+    os.utime(old, (0, 0))
+    with subprocess.Popen([*words, tmp_path / "c.txt"], stdout=subprocess.PIPE) as living:
+        assert living.stdout is not None
+        assert living.stdout.readline() == b"ready\n"
+        [there] = tmp_path.glob(".c.*")
+        write_atomic(tmp_path / "d.txt", "new")
+        assert {path.name for path in tmp_path.iterdir()} == {"d.txt", ".theirs.part.txt", there.name}
+        living.kill()
 
 
 def test_an_output_is_refused_before_any_work(tmp_path: Path) -> None:

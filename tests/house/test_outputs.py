@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections.abc import Callable
@@ -20,10 +21,12 @@ from cicm.assembly.conversion import convert
 from cicm.assembly.restoring import restore
 from cicm.conventions import InputError
 from cicm.data.pair_lists import Pair, read_pairs, write_pairs
+from cicm.evaluation.grid import GridRow, save_grid
 from cicm.evaluation.plan import make_plan
 from cicm.evaluation.records import Evaluation
 from cicm.evaluation.scoring import evaluate
 from cicm.exemplar.album import load_album
+from cicm.files import disk_failure
 from cicm.photos.photo import open_photo, read_image, save_photo
 
 PAIRS = [Pair("a.png", "generated:1", "0-20", 32, 32)]
@@ -57,6 +60,7 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable]:
         "pairs.csv": lambda path, **how: write_pairs(path, PAIRS, **how),
         "scores.json": lambda path, **how: Evaluation(scores.records).save(path, **how),
         "photo.png": lambda path, **how: save_photo(photo, path, **how),
+        "grid.png": lambda path, **how: save_grid(path, [GridRow("a", pixels, pixels)], **how),
     }
 
 
@@ -84,6 +88,21 @@ def test_what_is_there_is_replaced_only_when_asked_and_whole(
         with pytest.raises(InputError, match="exists"):
             write(path)
         path.unlink()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_is_full_is_told_as_such_and_leaves_nothing(
+    writers: dict[str, Callable], tmp_path: Path, file_limit: Callable
+) -> None:
+    """Whatever writes: our own code, Pillow, torch in C++ or safetensors in Rust."""
+    for name, write in writers.items():
+        path = tmp_path / name
+        with file_limit(60), pytest.raises((OSError, InputError)) as caught:  # short enough for a list of one pair
+            write(path)
+        failure = disk_failure(caught.value)
+        assert failure is not None, name
+        assert failure.errno == errno.EFBIG
+        assert str(path) in str(caught.value)
     assert os.listdir(tmp_path) == []
 
 

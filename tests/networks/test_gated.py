@@ -10,7 +10,15 @@ from torch.testing import assert_close
 
 from cicm.conventions import InputError
 from cicm.networks import create
-from cicm.networks.gated import Gated, GatedConv, contextual_attention, from_original, to_original
+from cicm.networks.gated import (
+    Gated,
+    GatedConv,
+    GatedDiscriminator,
+    contextual_attention,
+    discriminator_from_original,
+    from_original,
+    to_original,
+)
 from cicm.networks.layers import pad_same
 
 ROUNDING = 1e-5  # of the largest value: float32, and sums in another order; measured 1.5e-6
@@ -35,7 +43,9 @@ def test_it_gives_what_the_original_and_its_port_gave_and_the_names_come_back(or
         for attention, end in (("original", "_official"), ("port", ""))[: 1 if case == "a" else 2]:
             network.attention = attention
             seen: dict[str, Tensor] = {}
-            fine, (rough,) = network(image * (1 - hole), hole, edit=lambda s, f, seen=seen: seen.update({s: f}) or f)
+            fine, (rough,), *_ = network(
+                image * (1 - hole), hole, edit=lambda s, f, seen=seen: seen.update({s: f}) or f
+            )
             assert oracles.error(2 * fine - 1, stored[f"output{end}"]) < ROUNDING
             assert oracles.error(2 * rough - 1, stored["coarse"]) < ROUNDING
             assert oracles.error(seen["rough"].mean((2, 3)), stored["conv12_mean"]) < ROUNDING
@@ -120,3 +130,28 @@ def test_what_does_not_fit_is_refused() -> None:
     for width in (0, 3):
         with pytest.raises(InputError, match="multiple of 2"):
             Gated(width)
+
+
+# Discriminator --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.shared
+@torch.no_grad()
+def test_the_discriminator_gives_what_the_original_gave(oracles) -> None:
+    state, stored = oracles.state("gated_d"), oracles.outputs("gated_d.a")
+    judge = discriminator_from_original(state)
+    assert sum(p.numel() for p in judge.parameters()) == 5_946_816
+    image, hole = oracles.picture(stored)
+    assert oracles.error(judge(image, hole), stored["output"]) < ROUNDING
+    assert oracles.error(judge(image, 1 - hole), stored["output"]) > 1e-3
+    with pytest.raises(InputError, match="parameters of a gated discriminator"):
+        discriminator_from_original({"conv1.weight": torch.zeros(1)})
+
+
+def test_the_discriminator_takes_every_size_and_every_weight_has_a_gradient() -> None:
+    judge = GatedDiscriminator(width=2)
+    for height, width, cells in ((64, 64, 1), (96, 130, 6)):
+        logits = judge(torch.rand(2, 3, height, width), torch.zeros(2, 1, height, width))
+        assert logits.shape == (2, 8 * cells)
+    logits.sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in judge.parameters())

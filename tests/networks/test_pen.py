@@ -9,7 +9,14 @@ from torch.testing import assert_close
 
 from cicm.conventions import InputError
 from cicm.networks import create
-from cicm.networks.pen import PEN, AttentionTransfer, from_original, to_original
+from cicm.networks.pen import (
+    PEN,
+    AttentionTransfer,
+    PENDiscriminator,
+    discriminator_from_original,
+    from_original,
+    to_original,
+)
 
 ROUNDING = 3e-5  # of the largest value: float32 differs from float64 by 8e-6 here; measured 8e-6
 LAYER = 1e-5
@@ -31,7 +38,7 @@ def test_it_gives_what_the_original_gave_and_the_names_come_back(oracles) -> Non
         stored = oracles.outputs(f"pen.{case}")
         image, hole = oracles.picture(stored)
         seen: dict[str, Tensor] = {}
-        last, earlier = network(image * (1 - hole), hole, edit=lambda s, f, seen=seen: seen.update({s: f}) or f)
+        last, earlier, *_ = network(image * (1 - hole), hole, edit=lambda s, f, seen=seen: seen.update({s: f}) or f)
         assert oracles.error(2 * last - 1, stored["output"]) < ROUNDING
         for side, picture in zip((8, 16, 32, 64, 128), earlier, strict=True):
             assert oracles.error(2 * picture - 1, stored[f"pyramid{side}"]) < ROUNDING
@@ -99,7 +106,7 @@ def test_with_a_key_at_every_level_the_guard_changes_nothing() -> None:
 
 
 def test_pictures_of_all_scales_come_coarse_to_fine() -> None:
-    image, earlier = create("pen", width=4)(torch.rand(1, 3, 64, 128), torch.zeros(1, 1, 64, 128))
+    image, earlier, *_ = create("pen", width=4)(torch.rand(1, 3, 64, 128), torch.zeros(1, 1, 64, 128))
     assert [tuple(one.shape[2:]) for one in earlier] == [(2, 4), (4, 8), (8, 16), (16, 32), (32, 64)]
     assert all(((one >= 0) & (one <= 1)).all() for one in (image, *earlier))
     assert_close(image.mean(), torch.tensor(0.5), atol=0.05, rtol=0)  # begins grey
@@ -118,3 +125,26 @@ def test_what_does_not_fit_is_refused() -> None:
     for width in (0, 2, 6):
         with pytest.raises(InputError, match="multiple of 4"):
             PEN(width)
+
+
+# Discriminator --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.shared
+@torch.no_grad()
+def test_the_discriminator_gives_what_the_original_gave(oracles) -> None:
+    state, stored = oracles.state("pen_d"), oracles.outputs("pen_d.a")
+    judge = discriminator_from_original(state)
+    assert sum(p.numel() for p in judge.parameters()) == 4_318_401
+    image, hole = oracles.picture(stored)
+    assert oracles.error(judge(image), stored["output"]) < LAYER
+    assert torch.equal(judge(image, hole), judge(image))
+    assert judge(torch.rand(1, 3, 256, 256)).shape == (1, 1, 27, 27)
+    with pytest.raises(InputError, match="parameters of PEN-Net's discriminator"):
+        discriminator_from_original({"encoder.0.weight": torch.zeros(1)})
+
+
+def test_every_weight_of_the_discriminator_has_a_gradient() -> None:
+    judge = PENDiscriminator(width=2)
+    judge(torch.rand(2, 3, 64, 64)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in judge.parameters())

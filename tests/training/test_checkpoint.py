@@ -102,6 +102,15 @@ def test_a_kill_at_any_system_call_leaves_a_whole_one(tmp_path: Path, monkeypatc
     assert found.state["step"] in ((3,) if done else (2, 3))
 
 
+def test_a_full_disk_costs_no_checkpoint(tmp_path: Path, file_limit):
+    checkpoint.save(tmp_path, a_state(1))
+    checkpoint.save(tmp_path, a_state(2))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with file_limit(3000), pytest.raises(OSError, match=f"File too large.*{checkpoint.LAST}"):
+        checkpoint.save(tmp_path, a_state(3))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
     class Evil:
         def __reduce__(self):

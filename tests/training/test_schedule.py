@@ -54,3 +54,11 @@ def test_linear_is_jpgnets_rule_per_step_in_place_of_per_epoch():
 def test_a_fall_never_begins_within_the_warm_up():
     options = {"highest": 1.0, "steps": 11, "warmup_steps": 4, "last": 0.0, "schedule": "linear", "decay_from": 0.1}
     assert [learning_rate(s, **options) for s in (3, 4, 7, 10)] == pytest.approx([0.8, 1.0, 0.5, 0.0])
+
+
+def test_step_is_pen_nets_rule_with_one_drop():
+    """Its code: 1e-4 * 0.1 ** floor(step / 100,000), where it stops counting before a second drop."""
+    options = {"highest": 1e-4, "steps": 1_000_000, "warmup_steps": 0, "last": 0.1, "schedule": "step"}
+    for step in (0, 1, 99_999, 100_000, 100_001, 999_999):
+        expected = 1e-4 * 0.1 ** (min(step, 199_999) // 100_000)
+        assert learning_rate(step, decay_from=0.1, **options) == pytest.approx(expected, rel=1e-9), step

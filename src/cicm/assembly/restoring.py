@@ -80,8 +80,8 @@ def _check_folder(output: str | os.PathLike, overwrite: bool) -> Path:
 
 
 def _write(target: Path, content: Any) -> None:
-    with atomic(target) as temporary:
-        torch.save(content, temporary)
+    with atomic(target) as temporary, open(temporary, "wb") as file:  # a path's errors torch tells without their cause
+        torch.save(content, file)
 
 
 def _write_folder(target: Path, contents: Mapping[Path, Any]) -> None:

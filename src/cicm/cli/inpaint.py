@@ -37,6 +37,9 @@ By default the network's fill is joined with patches of the photo's own pixels. 
 --fill exemplar uses patches alone. With --album, photos of the same place lend their pixels where they show what is
 behind the hole. --variants makes several answers: OUTPUT, OUTPUT-2, OUTPUT-3.
 
+--model names another model, whose fill is used alone: lama or migan (first: cicm models get lama), a file of weights,
+telea, navier-stokes, biharmonic, or exemplar, which is patches without any network.
+
 In a folder, the photos in subfolders are filled too, and OUTPUT gets the same subfolders. A photo that fails is listed;
 the run continues. If a run is interrupted, the same command continues it. Exit code: 0 all done, 1 some photos failed,
 2 wrong input.
@@ -49,6 +52,7 @@ EXAMPLES = """examples:
   cicm inpaint photo.jpg --box 40,60,120,80 -o repaired.jpg    (no mask: 120 wide, 80 high, at 40, 60)
   cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --album holiday  (other photos lend pixels)
   cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --variants 3
+  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --model lama
   cicm inpaint photos --masks masks -o repaired                (photos/sub/a.jpg, masks/sub/a.png)
   cicm inpaint photos --mask logo.png -o repaired --dry-run    (one mask for all; only check)
   cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
@@ -67,6 +71,7 @@ _FOLDER_ONLY = {
     "limit": None,
     "report": None,
     "dry_run": False,
+    "verify": False,
     "workers": None,
     "batch": None,
     "ram": 2048,
@@ -83,7 +88,7 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("photo", type=str, metavar="PHOTO", help="a photo: JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF; or a folder")
     add("-o", "--output", type=str, required=True, metavar="OUTPUT", help="the file to write; for a folder, a folder")
-    add("--overwrite", action="store_true", help="replace OUTPUT, or the results in it, if they exist")
+    add("--overwrite", action="store_true", help="replace OUTPUT if it exists; in a folder, make all results again")
     add("--quiet", action="store_true", help="print errors and warnings only")
 
     add = parser.add_argument_group("where to fill (choose one)").add_argument
@@ -101,12 +106,13 @@ def build_parser() -> ArgumentParser:
 
     default = FillSettings()
     add = parser.add_argument_group("how to fill").add_argument
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm, or .onnx (default: included)")
-    add("--fill", type=str, default=default.fill, metavar="NAME", help=f"{', '.join(FILLS)}: of real pixels")
+    add("--model", "--weights", type=str, metavar="NAME|FILE", help="a name, .safetensors or .onnx (default: included)")
+    add("--fill", type=str, metavar="NAME", help=f"{', '.join(FILLS)}: of real pixels (default: by the model)")
     add("--variants", type=int, default=1, metavar="N", help="one photo: so many answers, in files of their own")
     add(
         "--album", type=str, metavar="PATH", help="other photos: a folder, a file of cicm remember, or self in a folder"
     )
+    add("--labels", type=str, metavar="FILE", help="one photo: its label map, for weights that were trained with some")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--strategy", type=str, default=default.strategy, metavar="NAME", help=", ".join(STRATEGIES))
     add(
@@ -127,6 +133,7 @@ def build_parser() -> ArgumentParser:
 
     add = parser.add_argument_group("folders").add_argument
     add("--dry-run", action="store_true", help="check all photos, time three, write nothing")
+    add("--verify", action="store_true", help="read the results that are there, to find any that changed")
     add("--format", type=str, metavar="NAME", help="format of all results, such as png (default: each as it was)")
     add("--missing", type=str, default="fail", metavar="fail|skip", help="what to do with a photo without a mask")
     add("--report", type=str, metavar="FILE", help="write one row for each photo, as .jsonl or .csv")
@@ -147,10 +154,9 @@ def main(argv: Sequence[str]) -> int:
         InputError: whatever the caller or a file got wrong; nothing is written then.
     """
     for word in argv:
-        if word.split("=")[0] in ("--image", "--model"):
+        if word.split("=")[0] == "--image":
             raise InputError(
-                f"cicm has no {word.split('=')[0]}. Write: cicm inpaint PHOTO --mask MASK -o OUTPUT, where PHOTO may "
-                "be a folder. Name a file of weights with --weights."
+                "cicm has no --image. Write: cicm inpaint PHOTO --mask MASK -o OUTPUT, where PHOTO may be a folder."
             )
     options = parse(build_parser(), argv)
     if options.mask and os.path.isdir(options.mask) and os.path.isdir(options.photo):
@@ -165,16 +171,16 @@ def main(argv: Sequence[str]) -> int:
         return _inpaint(options)
 
 
-def _exported(options: Namespace) -> bool:
-    return bool(options.weights) and options.weights.lower().endswith(".onnx")
-
-
 def _settings_of(options: Namespace) -> FillSettings:
+    from cicm.export.opening import default_settings
+
     names = ("margin", "max_side", "strategy", "feather", "fill")
-    return FillSettings(**{name: options[name] for name in names})
+    return default_settings(options.model).changed(**{name: options[name] for name in names})
 
 
 def _check_fill(options: Namespace) -> None:
+    from cicm.export.opening import check_model
+
     settings, folder = _settings_of(options), os.path.isdir(options.photo)
     if options.variants < 1:
         raise InputError(f"--variants must be at least 1; got {options.variants}.")
@@ -182,8 +188,15 @@ def _check_fill(options: Namespace) -> None:
         raise InputError(f"--variants is for one photo; {options.photo} is a folder. Leave it out, or name a photo.")
     if options.variants > 1 and settings.fill == "network":
         raise InputError("--variants needs patches; the network alone has one answer. Leave --fill network out.")
-    if options.weights:
-        check_readable(options.weights, "weights")
+    found = check_model(options.model)
+    if options.labels and folder:
+        raise InputError(f"--labels is for one photo; {options.photo} is a folder. Leave it out, or name a photo.")
+    other = found is not None and not str(found).endswith(".safetensors")
+    if options.labels and (other or settings.strategy == "tile" or settings.fill == "exemplar"):
+        raise InputError(
+            "--labels needs a .safetensors file of weights, which sees the photo in one piece; leave out "
+            f"{f'--model {options.model}' if other else f'--strategy {settings.strategy}, --fill exemplar'}."
+        )
     if options.album == "self" and not folder:
         raise InputError(f"--album self is for a folder of photos; {options.photo} is none. Name a folder as album.")
     if options.album and options.album != "self" and not os.path.isdir(options.album):
@@ -191,15 +204,10 @@ def _check_fill(options: Namespace) -> None:
 
 
 def inpainter_of(options: Namespace, album: Album | None) -> PictureInpainter:
-    """The weights and the way of filling that the options ask for; loads what runs the network."""
-    settings = _settings_of(options)
-    if _exported(options):
-        from cicm.export.onnx_runtime import OnnxInpainter
+    """The model and the way of filling that the options ask for; loads what runs the network."""
+    from cicm.export.opening import open_inpainter
 
-        return OnnxInpainter.from_file(options.weights, device=options.device, album=album, settings=settings)
-    from cicm.inference import Inpainter
-
-    return Inpainter.from_pretrained(options.weights, device=options.device, album=album, settings=settings)
+    return open_inpainter(options.model, device=options.device, album=album, settings=_settings_of(options))
 
 
 def album_of(options: Namespace, own: Sequence[Path] = ()) -> Album | None:
@@ -282,10 +290,11 @@ def _inpaint(options: Namespace) -> int:
 
     # Everything that can be wrong with files is found before torch is loaded, so that errors come at once.
     from cicm.photos.formats import ENDINGS, fitted
+    from cicm.photos.labels import check_labels
     from cicm.photos.marking import mark
     from cicm.photos.photo import open_photo, save_photo
 
-    inputs = [options.photo, *(file for file in (options.mask, options.weights) if file)]
+    inputs = [options.photo, *(file for file in (options.mask, options.model, options.labels) if file)]
     check_readable(options.photo, "photo")
     if options.mask:
         check_readable(options.mask, "mask")
@@ -296,10 +305,14 @@ def _inpaint(options: Namespace) -> int:
     with libraries_silent() as stream, _warnings_as_lines(stream):
         photo = open_photo(options.photo)
         pixels, hole = mark(photo.pixels, _marks_of(options))
+    if options.labels:
+        check_labels(options.labels, options.photo, photo.size)
     fitted(pixels, ENDINGS[outputs[0].suffix.lower()])
 
     album = album_of(options)
     inpainter = inpainter_of(options, album)
+    if options.labels:
+        inpainter.look_at_labels(options.labels, photo.size)  # type: ignore[attr-defined]
     told: set[str] = set()
     for seed, output in enumerate(outputs):
         inpainter.settings = inpainter.settings.changed(seed=seed)

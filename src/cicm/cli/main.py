@@ -10,6 +10,7 @@ from importlib import import_module
 
 from cicm import __version__
 from cicm.conventions import InputError
+from cicm.files import disk_failure, reason_of
 
 VERBS = {
     "inpaint": "fill the holes of a photo, or of all photos in a folder",
@@ -82,16 +83,22 @@ def run(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script `cicm`. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
     try:
-        return run(sys.argv[1:] if argv is None else argv)
+        code = run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # a full disk behind it is told here
+        return code
     except InputError as error:
         print(f"cicm: error: {error}", file=sys.stderr)
-        return 2
+        return 1 if disk_failure(error) else 2
     except KeyboardInterrupt:
         print("cicm: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away, as `cicm ... | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"cicm: error: {where}{reason_of(error)}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

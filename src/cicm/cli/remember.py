@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from cicm.cli.parsing import parse, verb_parser
 
@@ -48,15 +48,23 @@ def main(argv: Sequence[str]) -> int:
         InputError: whatever the caller or a file got wrong; nothing is written then.
     """
     options = parse(parser(), argv)
-    from cicm.conventions import InputError
-    from cicm.exemplar.album import load_album, make_album, save_album
     from cicm.files import check_output
-    from cicm.terminal import Progress
+    from cicm.locks import alone, lock_of
 
     started = time.perf_counter()
     output = check_output(
         options.output, endings=(".safetensors",), inputs=options.photos, overwrite=options.overwrite, what="album"
     )
+    with alone(lock_of(output), f"another process writes {output}"):
+        return _remember(options, output, started)
+
+
+def _remember(options: Namespace, output: Path, started: float) -> int:
+    """Bring the album up to date, which nobody else does meanwhile."""
+    from cicm.conventions import InputError
+    from cicm.exemplar.album import load_album, make_album, save_album
+    from cicm.terminal import Progress
+
     before = None
     if output.exists():
         try:

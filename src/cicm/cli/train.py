@@ -75,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
     import sys
 
+    from cicm.files import disk_failure, reason_of
     from cicm.training.loop import train
     from cicm.training.step import TrainingStopped
 
@@ -89,4 +90,13 @@ def main(argv: Sequence[str]) -> int:
         )
     except TrainingStopped as problem:
         print(f"cicm: training stopped: {problem}", file=sys.stderr)
+        return 1
+    except OSError as problem:
+        if not (failure := disk_failure(problem)):
+            raise
+        print(
+            f"cicm: training stopped: {failure.filename or output}: {reason_of(failure)} Checkpoints are as they were "
+            "saved last; the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 1

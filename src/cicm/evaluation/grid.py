@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cicm.conventions import InputError
-from cicm.files import atomic, check_output
+from cicm.files import check_output, write_atomic
 
 _HEADER = 18
 _GAP = 4
@@ -64,6 +65,6 @@ def save_grid(path: str | Path, rows: Sequence[GridRow], *, overwrite: bool = Fa
         InputError: there already, no such folder, or not `.png`.
     """
     file = check_output(path, endings=[".png"], overwrite=overwrite, what="grid")
-    picture = _draw_grid(rows)
-    with atomic(file, overwrite=overwrite) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+    data = io.BytesIO()  # Pillow does not notice when a disk takes less than it was given
+    _draw_grid(rows).save(data, format="PNG", optimize=True)
+    write_atomic(file, data.getvalue(), overwrite=overwrite)

@@ -8,6 +8,9 @@
 
 A run that dies before 2 leaves nothing, and does the photo again. Between 2 and 3 the digest tells whether the rename
 happened. After it nothing is open: `done` needs no sync, since `ready` and the digest prove as much.
+
+A run that replaces results says `end` when it has been through all its photos. Until then the same command goes on with
+it; after that it begins anew.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ from typing import Any
 from cicm import __version__
 from cicm.conventions import InputError
 from cicm.files import digest_of, reason_of
+from cicm.locks import alone
 from cicm.terminal import shown
 
 _FOLDER = ".cicm"
@@ -63,15 +68,23 @@ class Ledger:
     Args:
         entries: job's key -> the last entry.
         settings: digest of settings -> the settings in words.
+        replacing: runs that replace results and have not come to their end.
+        ended: runs that have been through all their photos.
         damaged: lines that could not be read; what they said counts as not done.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    replacing: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
     damaged: int = 0
 
-    def proves(self, key: str, out: Path) -> bool:
-        """Whether the result of a job is in its place, whole, and the one that was made then."""
+    def proves(self, key: str, out: Path, *, read: bool = False) -> bool:
+        """Whether the result of a job is in its place, whole, and the one that was made then.
+
+        Args:
+            read: look at the bytes of finished results too; without it their size tells.
+        """
         entry = self.entries.get(key)
         if entry is None:
             return False
@@ -79,7 +92,7 @@ class Ledger:
         try:
             if file.is_symlink() or not file.is_file() or file.stat().st_size != entry.size:
                 return False
-            return entry.finished or _is_of(entry.digest, file)
+            return (entry.finished and not read) or _is_of(entry.digest, file)
         except OSError:
             return False
 
@@ -101,6 +114,7 @@ def read_ledger(out: Path) -> Ledger:
             with file.open("rb") as stream:
                 while line := stream.readline(_MAX_LINE):
                     _take(ledger, line)
+        ledger.replacing -= ledger.ended
     except OSError as error:
         raise InputError(f"the journal in {shown(folder)} can't be read: {reason_of(error)}") from error
     return ledger
@@ -127,12 +141,15 @@ class Journal:
         out: the folder of results; it exists.
         settings: what decides about results, as plain data.
         name: of this journal among those of the folder, such as a shard's.
+        replacing: the run replaces results, whatever an older one says of them.
 
     Raises:
         InputError: another run writes this journal, or it can't be written.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], *, name: str = "", run: str = "") -> None:
+    def __init__(
+        self, out: Path, settings: Mapping[str, Any], *, name: str = "", run: str = "", replacing: bool = False
+    ) -> None:
         self.folder = out / _FOLDER
         self.file = self.folder / (f"journal-{name}.jsonl" if name else "journal.jsonl")
         self.parts = self.folder / (f"parts-{name}" if name else "parts")
@@ -141,27 +158,34 @@ class Journal:
         self._lock = threading.Lock()
         self._synced = threading.Lock()
         self._written = self._safe = 0
-        try:
-            if self.folder.is_symlink():
-                raise InputError(f"{shown(self.folder)} is a link; expected a folder. Take it away.")
-            self.folder.mkdir(exist_ok=True)
-            self._handle = os.open(
-                self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o644
-            )
-            _lock(self._handle, self.file)
-            shutil.rmtree(self.parts, ignore_errors=True)  # what a killed run left half written
-            self.parts.mkdir()
-            if os.lseek(self._handle, 0, os.SEEK_END):
-                os.lseek(self._handle, -1, os.SEEK_END)
-                if os.read(self._handle, 1) != b"\n":  # a line that was cut off ends here
-                    os.write(self._handle, b"\n")
-        except OSError as error:
-            raise InputError(f"no journal can be written in {shown(out)}: {reason_of(error)}") from error
-        self._append(
-            {"kind": "run", "format": _FORMAT, "version": __version__, "run": self.run, "began": time.time()}
-            | {"digest": self.settings, "settings": dict(settings)},
-            sync=True,
-        )
+        self._cut = False
+        began = {"kind": "run", "format": _FORMAT, "version": __version__, "run": self.run, "began": time.time()}
+        began |= {"digest": self.settings, "settings": dict(settings), "replacing": replacing}
+        with ExitStack() as open_:
+            try:
+                if self.folder.is_symlink():
+                    raise InputError(f"{shown(self.folder)} is a link; expected a folder. Take it away.")
+                self.folder.mkdir(exist_ok=True)
+                open_.enter_context(
+                    alone(
+                        self.file.with_suffix(".lock"),
+                        f"another run is writing to {shown(out)}",
+                        "Wait for it, give each its --shard, or use another folder.",
+                    )
+                )
+                self._remove_leftovers()
+                self.parts.mkdir()
+                open_.callback(shutil.rmtree, self.parts, ignore_errors=True)
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+                self._handle = os.open(self.file, flags, 0o644)
+                open_.callback(os.close, self._handle)
+                if os.lseek(self._handle, 0, os.SEEK_END):
+                    os.lseek(self._handle, -1, os.SEEK_END)
+                    self._cut = os.read(self._handle, 1) != b"\n"
+                self._append(began, sync=True)
+            except OSError as error:
+                raise InputError(f"no journal can be written in {shown(out)}: {reason_of(error)}") from error
+            self._open = open_.pop_all()
 
     def ready(self, key: str, output: str, inputs: Inputs, size: int, digest: str) -> None:
         """Say, on the disk, that a result is about to take its place."""
@@ -176,12 +200,23 @@ class Journal:
         """Say what kept a photo from being filled; it is tried again by the next run."""
         self._append({"kind": "failed", "key": key, "run": self.run, "error": error[:1000]})
 
+    def end(self, runs: Collection[str] = ()) -> None:
+        """Say that this run, and older ones that it went on with, have been through all their photos."""
+        self._append({"kind": "end", "runs": sorted({self.run, *runs})}, sync=True)
+
     def close(self) -> None:
         """Let another run write it."""
-        if self._handle >= 0:
-            shutil.rmtree(self.parts, ignore_errors=True)
-            os.close(self._handle)
-            self._handle = -1
+        self._open.close()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed runs left half written: of this journal, and of others that nobody holds."""
+        for parts in self.folder.glob("parts*"):
+            if parts == self.parts:
+                shutil.rmtree(parts, ignore_errors=True)
+            elif parts.is_dir() and not parts.is_symlink():
+                lock = self.folder / f"journal{parts.name.removeprefix('parts')}.lock"
+                with suppress(InputError), alone(lock, ""):
+                    shutil.rmtree(parts, ignore_errors=True)
 
     def __enter__(self) -> Journal:
         return self
@@ -192,8 +227,12 @@ class Journal:
     def _append(self, record: dict[str, Any], *, sync: bool = False) -> None:
         line = json.dumps(record, ensure_ascii=True).encode() + b"\n"  # ASCII: also for names that are no Unicode
         with self._lock:
+            if self._cut:  # by a kill or a full disk: that line ends here, so that it spoils no other
+                line = b"\n" + line
             while line:  # O_APPEND: one write is one line; a disk that is nearly full may take less
-                line = line[os.write(self._handle, line) :]
+                written = os.write(self._handle, line)
+                self._cut = not line[:written].endswith(b"\n") if written else self._cut
+                line = line[written:]
             self._written += 1
             mine = self._written
         if sync:
@@ -210,6 +249,11 @@ def _take(ledger: Ledger, line: bytes) -> None:
         kind = record["kind"]
         if kind == "run":
             ledger.settings[str(record["digest"])] = dict(record["settings"])
+            if record.get("replacing"):
+                ledger.replacing.add(str(record["run"]))
+            return
+        if kind == "end":
+            ledger.ended.update(map(str, record["runs"]))
             return
         key = record["key"]
         if not isinstance(key, str):
@@ -242,20 +286,3 @@ def _safe_below(path: str) -> bool:
     """
     parts = path.split("/")
     return not os.path.isabs(path) and not {"", ".", "..", _FOLDER} & set(parts) and "\0" not in path
-
-
-def _lock(handle: int, file: Path) -> None:
-    """Hold a file alone until it is closed, also by being killed; where the system can't, nobody is kept out."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"another run is writing to {shown(file.parent.parent)}. Wait for it, give each its --shard, or use "
-            "another folder."
-        ) from error
-    except OSError:  # a file system without locks
-        return

@@ -32,7 +32,9 @@ class FolderTask:
         out: folder of results, with the same tree; made if its parent exists.
         masks: where the holes come from.
         ending: of all results, such as ".png"; None keeps each photo's.
-        overwrite: existing results may be replaced. Results that the journal proves are left in either case.
+        overwrite: all results are made again, whatever the journal says; an interrupted run goes on where it stood.
+        verify: read the results that are there, so that one whose bytes changed is noticed; their size alone is looked
+            at without it.
         missing: "fail" or "skip" a photo without a mask.
         shard: (number from 1, of how many); the part of the photos that this run does.
         limit: most photos that this run fills; failures do not count.
@@ -46,6 +48,7 @@ class FolderTask:
     masks: MaskSource
     ending: str | None = None
     overwrite: bool = False
+    verify: bool = False
     missing: str = "fail"
     shard: tuple[int, int] = (1, 1)
     limit: int | None = None
@@ -156,19 +159,29 @@ class FolderTask:
             plan.todo.append(job)
             return
         entry = ledger.entries[job.key]
+        if self.overwrite and entry.run not in ledger.replacing:
+            plan.todo.append(job)
+            return
         same_settings = settings is None or entry.settings == digest_of_settings(settings)
         try:
             same_inputs = entry.inputs == self.inputs(job)
         except InputError:  # told when its turn comes
             same_inputs = False
-        if same_settings and same_inputs:
+        whole = not self.verify or ledger.proves(job.key, self.out, read=True)
+        if same_settings and same_inputs and whole:
             plan.known.append(Outcome(job.photo, job.output, "already"))
+            plan.resumed |= {entry.run} & ledger.replacing
         elif self.overwrite:
             plan.todo.append(job)
         elif not same_settings:
             refused.append(job)
         else:
             why = "the photo or its mask has changed since its result was written. Redo it with --overwrite."
+            if not whole:
+                why = (
+                    f"its result {shown(self.out / job.output)} was changed or damaged after it was written. "
+                    "Move it away, and this photo is done again."
+                )
             plan.known.append(Outcome(job.photo, job.output, "failed", why))
 
     def _refusal(self, refused: list[Job], ledger: Ledger, settings: dict[str, Any]) -> str:
@@ -214,6 +227,7 @@ class FolderPlan:
             no photo.
         with_mask: photos that have one, whatever the shard.
         damaged: lines of the journals that could not be read.
+        resumed: interrupted runs whose results count.
     """
 
     todo: list[Job] = field(default_factory=list)
@@ -222,6 +236,7 @@ class FolderPlan:
     with_mask: int = 0
     without_mask: int = 0
     damaged: int = 0
+    resumed: set[str] = field(default_factory=set)
 
     def count(self, status: str) -> int:
         """How many of the known outcomes have this status."""
@@ -229,9 +244,9 @@ class FolderPlan:
 
 
 def _name_of(model: Any) -> str:
-    """A model by its architecture and its numbers, or an exported one by its file: equal only if results are equal."""
-    if hasattr(model, "session"):
-        return model.name
+    """A model by its architecture and its numbers, one without torch by its name: equal only if results are."""
+    if isinstance(name := getattr(model, "name", None), str):
+        return name
     import torch
 
     digest = hashlib.blake2b(digest_size=8)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cicm.conventions import InputError, notices_kept
-from cicm.files import digest_of, is_inside, place, reason_of
+from cicm.files import digest_of, disk_failure, is_inside, place, reason_of
 from cicm.folders.assigning import Job
 from cicm.folders.journal import Inputs, Journal
 from cicm.folders.outcome import Outcome, Summary
@@ -66,8 +66,8 @@ class Filler:
         except Exception as error:
             known = isinstance(error, InputError)
             told = str(error) if known else f"unexpected {type(error).__name__}: {reason_of(error)}"
-            cause = error.__cause__ if known else error
-            outcome = Outcome(job.photo, job.output, "failed", told, ends_run=getattr(cause, "errno", None) in _NO_ROOM)
+            full = getattr(disk_failure(error), "errno", None) in _NO_ROOM
+            outcome = Outcome(job.photo, job.output, "failed", told, ends_run=full)
             try:
                 self.journal.failed(job.key, told)
             except OSError:
@@ -148,6 +148,9 @@ class FolderRun:
             yield outcome
         left = len(self.plan.todo)
         if not left:
+            if self.plan.resumed:
+                with open_journal(self.task, self.settings) as journal:
+                    journal.end(self.plan.resumed)
             return
         began = time.perf_counter()
         with open_journal(self.task, self.settings) as journal, quietly():
@@ -159,6 +162,8 @@ class FolderRun:
                 summary.not_begun = 0 if summary.done == self.task.limit else left
                 summary.seconds = time.perf_counter() - began
                 yield outcome
+            if self.task.overwrite and not left and not summary.stopped:
+                journal.end(self.plan.resumed)
 
     def _work(self, journal: Journal) -> Iterator[Outcome]:
         """Do what the plan holds."""
@@ -240,7 +245,8 @@ def open_journal(task: FolderTask, settings: dict[str, Any], name: str = "", run
         task.out.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder {shown(task.out)} can't be made: {reason_of(error)}") from error
-    return Journal(task.out, settings, name="-".join(part for part in (shard, name) if part), run=run)
+    name = "-".join(part for part in (shard, name) if part)
+    return Journal(task.out, settings, name=name, run=run, replacing=task.overwrite)
 
 
 class quietly(warnings.catch_warnings):

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cicm.conventions import InputError, SizeRule, describe
+from cicm.datasets import classes_of
 from cicm.inference.exemplars import Finder, lending
 from cicm.inference.painter import PictureInpainter, hole_of
 from cicm.inference.plan import Plan
 from cicm.inference.settings import FillSettings
+from cicm.photos.labels import read_labels
 from cicm.photos.pixels import Box
 from cicm.photos.resampling import mirrored
 
@@ -77,6 +79,34 @@ class Inpainter(PictureInpainter):
         )
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
+        self.labels: np.ndarray | None = None
+
+    def look_at_labels(self, path: str | os.PathLike, size: tuple[int, int]) -> None:
+        """Let the model see a label map with the next pictures, which have its size.
+
+        The network then sees a picture whole, reduced if it is large: the strategies `whole`, `resize` and `crop` are
+        kept, the others become `resize`.
+
+        Args:
+            path: a file that numbers the classes as the data set does that the model was trained on; see
+                `cicm.photos.labels.read_labels`. Inside the hole it counts for a model of the source `oracle` alone.
+            size: (height, width) of the pictures.
+
+        Raises:
+            InputError: a model that looks at no labels, a file that can't be read or has another size, a value outside
+                the classes.
+        """
+        guide = getattr(self.model, "guide", None)
+        source = guide.config.source if guide is not None else None
+        if guide is None or source not in ("known", "oracle"):
+            does = f"with the source {source!r} looks at no map" if source else "looks at no labels"
+            raise InputError(
+                f"labels need weights that were trained with them; this model {does}. Train a recipe with "
+                "model.labels, as unet-cicm-camvid-small, and give its file with --weights; or leave the labels out."
+            )
+        self.labels = read_labels(path, classes_of(guide.config.layout), size)
+        if self.settings.strategy in ("auto", "tile"):
+            self.settings = self.settings.changed(strategy="resize")
 
     @classmethod
     def from_pretrained(
@@ -177,9 +207,10 @@ class Inpainter(PictureInpainter):
         axes = tuple(zip(plan.work, plan.padded, strict=True))
         rows, columns = (torch.from_numpy(mirrored(*axis, self.size.padding)).to(self.device) for axis in axes)
         corrupted, hole = (t.index_select(2, rows).index_select(3, columns) for t in (corrupted, hole))
+        label = () if self.labels is None else (self._label(plan, rows, columns).expand(len(hole), -1, -1),)
         _refuse_fork()
         try:
-            filled = self.model(corrupted, hole).composite
+            filled = self.model(corrupted, hole, *label).composite
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
                 raise
@@ -192,6 +223,17 @@ class Inpainter(PictureInpainter):
         if plan.work != tuple(size):
             filled = F.interpolate(filled, size=tuple(size), mode="bicubic", align_corners=False)
         return filled.clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
+
+    def _label(self, plan: Plan, rows: Tensor, columns: Tensor) -> Tensor:
+        """(1, h, w): the labels as the network sees the plan's box: the nearest ones, padded as the picture."""
+        assert self.labels is not None
+        left, top, right, bottom = plan.box
+        label = self.labels[top:bottom, left:right]
+        places = [
+            (np.arange(new) * 2 + 1) * old // (2 * new) for new, old in zip(plan.work, label.shape, strict=True)
+        ]  # fmt: skip
+        nearest = torch.from_numpy(np.ascontiguousarray(label[np.ix_(*places)])).to(self.device)
+        return nearest.index_select(0, rows).index_select(1, columns)[None]
 
 
 class _TensorCanvas:

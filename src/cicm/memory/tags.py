@@ -76,14 +76,13 @@ def seed_by_class_(
 ) -> None:  # fmt: skip
     """Fill the sets of each class from its own regions; those of a class without any from all of them."""
     memory.seed_(regions, generator)  # checks what it gets; what it stores is replaced below
+    regions, _ = memory._entering(regions.float())
     each = memory.config.sets // count
     parts = []
     for kind in range(count):
         own = regions[classes == kind]
         own = own if len(own) else regions
-        parts.append(
-            seeding.from_regions(own.float(), each, memory.config.contexts, generator, memory.config.similarity)
-        )
+        parts.append(seeding.from_regions(own, each, memory.config.contexts, generator, memory.config.similarity))
     memory.commit(_joined(parts))
 
 
@@ -94,9 +93,10 @@ def reseed_by_class_(
 ) -> int:  # fmt: skip
     """As `ContextMemory.reseed_`, each class for itself; returns how many contexts changed."""
     each, changed, parts = memory.config.sets // count, 0, []
+    regions, _ = memory._entering(regions.float())
     for kind in range(count):
         part = MemoryState(*(t[kind * each : (kind + 1) * each] for t in memory.state))  # type: ignore[union-attr,index]
-        own = regions[classes == kind].float()
+        own = regions[classes == kind]
         part, sets, contexts = seeding.reseeded(part, own, generator, memory.config.similarity)
         parts.append(part)
         changed += sets * memory.config.contexts + contexts

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
@@ -174,6 +175,57 @@ def _through(layers: Any, x: Tensor) -> Tensor:
     for layer in layers:
         x = layer(x)
     return x
+
+
+class GatedDiscriminator(nn.Module):
+    """SN-PatchGAN: it sees the hole beside the picture, and every value of its last map is a logit.
+
+    Args:
+        width: channels of the first of six layers, all of stride 2; the last four have 4 times as many.
+
+    Example:
+        >>> GatedDiscriminator(width=2)(torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        channels = [4, *(width * share for share in (1, 2, 4, 4, 4, 4))]
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 5, stride=2)) for a, b in pairwise(channels))
+
+    def forward(self, image: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B logits"]:
+        """Logits; (B, 3, H, W) in [0, 1] and the hole, 1 = missing -> (B, 4 width h w)."""
+        x = torch.cat([image * 2 - 1, hole.to(image.dtype)], 1)
+        for conv in self.layers:
+            x = F.leaky_relu(conv(pad_same(x, conv)), 0.2)  # type: ignore[arg-type]
+        return x.flatten(1)
+
+
+def discriminator_from_original(state: Mapping[str, Tensor]) -> GatedDiscriminator:
+    """A discriminator in evaluation mode with the port's parameters; its singular values take the step that is due.
+
+    Raises:
+        InputError: other names than those of this discriminator.
+    """
+    names = {f"conv{i}.conv_sn.{kind}" for i in range(1, 7) for kind in ("weight", "bias", "weight_u")}
+    if set(state) != names:
+        raise InputError(
+            "expected the parameters of a gated discriminator, from conv1.conv_sn.weight to conv6.conv_sn.weight_u; "
+            f"got {len(state)} entries: {', '.join(map(str, list(state)[:4]))}."
+        )
+    made = GatedDiscriminator(state["conv1.conv_sn.weight"].shape[0]).eval()
+    for i in range(6):
+        theirs = {kind: state[f"conv{i + 1}.conv_sn.{kind}"] for kind in ("weight", "bias", "weight_u")}
+        rows = theirs["weight"].flatten(1)
+        v = F.normalize(rows.T @ theirs["weight_u"].flatten(), dim=0)
+        named = {
+            "bias": theirs["bias"],
+            "parametrizations.weight.original": theirs["weight"],
+            "parametrizations.weight.0._u": F.normalize(rows @ v, dim=0),
+            "parametrizations.weight.0._v": v,
+        }
+        made.layers[i].load_state_dict(named)
+    return made
 
 
 # The names that weights circulate under -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
@@ -132,6 +133,60 @@ class PEN(InpaintingNetwork):
 def _doubled(features: Tensor) -> Tensor:
     """Twice the height and width, bilinear with aligned corners."""
     return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=True)
+
+
+class PENDiscriminator(nn.Module):
+    """Patches of the picture alone, spectral normalisation in all layers but the last.
+
+    Args:
+        width: channels of the first layer; the fourth has 8 times as many.
+
+    Example:
+        >>> PENDiscriminator(width=2)(torch.rand(2, 3, 256, 256)).shape
+        torch.Size([2, 1, 27, 27])
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        channels = [3, *(width * share for share in (1, 2, 4, 8))]
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(a, b, 5, stride, 1, bias=False))
+            for a, b, stride in zip(channels[:-1], channels[1:], (2, 2, 2, 1), strict=True)
+        )
+        self.head = nn.Conv2d(channels[-1], 1, 5, 1, 1)
+
+    def forward(
+        self, image: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"] | None = None
+    ) -> Float[Tensor, "B 1 h w"]:
+        """Logits, one per patch; (B, 3, H, W) in [0, 1]. The hole is not looked at."""
+        x = image * 2 - 1
+        for conv in self.layers:
+            x = F.leaky_relu(conv(x), 0.2)
+        return self.head(x)
+
+
+def discriminator_from_original(state: Mapping[str, Tensor]) -> PENDiscriminator:
+    """A discriminator in evaluation mode with published parameters.
+
+    Raises:
+        InputError: other names than those of this discriminator.
+    """
+    kinds = ("weight_orig", "weight_u", "weight_v")
+    names = {f"encoder.{i}.{kind}" for i in (0, 2, 4, 6) for kind in kinds} | {"classifier.weight", "classifier.bias"}
+    if set(state) != names:
+        raise InputError(
+            "expected the parameters of PEN-Net's discriminator, encoder.0.weight_orig to classifier.bias; "
+            f"got {len(state)} entries: {', '.join(map(str, list(state)[:4]))}."
+        )
+    made = PENDiscriminator(state["encoder.0.weight_orig"].shape[0]).eval()
+    ours = ("original", "0._u", "0._v")
+    named = {
+        f"layers.{i}.parametrizations.weight.{mine}": state[f"encoder.{2 * i}.{kind}"]
+        for i in range(4)
+        for mine, kind in zip(ours, kinds, strict=True)
+    }
+    made.load_state_dict(named | {f"head.{kind}": state[f"classifier.{kind}"] for kind in ("weight", "bias")})
+    return made
 
 
 # The published names --------------------------------------------------------------------------------------------------

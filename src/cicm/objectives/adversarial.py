@@ -94,10 +94,50 @@ def bce_discriminator_loss(
     return (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
 
 
-Adversary = Literal["ragan", "bce"]
+def hinge_generator_loss(
+    real: Float[Tensor, "B *patch"], fake: Float[Tensor, "B *patch"], mean: Mean = _mean
+) -> Float[Tensor, ""]:
+    """The generator's side of the hinge loss (Lim and Ye 2017), -E[C(fake)]; DeepFill v2's and PEN-Net's.
+
+    Args:
+        real: not looked at; the generator cannot change it.
+        fake: logits C(result), one or several per image.
+
+    Returns:
+        scalar, without a bound.
+
+    Example:
+        >>> import torch
+        >>> hinge_generator_loss(torch.zeros(2), torch.tensor([1.0, 2.0])).item()
+        -1.5
+    """
+    return -fake.mean()
+
+
+def hinge_discriminator_loss(
+    real: Float[Tensor, "B *patch"], fake: Float[Tensor, "B *patch"], mean: Mean = _mean
+) -> Float[Tensor, ""]:
+    """The discriminator's side, (E[max(0, 1 - C(real))] + E[max(0, 1 + C(fake))]) / 2.
+
+    Args:
+        real, fake: logits; `fake` of a detached result.
+
+    Returns:
+        scalar >= 0; 1 when the discriminator cannot tell, 0 when all logits are beyond 1 on their side.
+
+    Example:
+        >>> import torch
+        >>> hinge_discriminator_loss(torch.tensor([2.0, 0.0]), torch.tensor([-3.0, 0.5])).item()
+        0.625
+    """
+    return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
+
+
+Adversary = Literal["ragan", "bce", "hinge"]
 
 ADVERSARIES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "ragan": (generator_loss, discriminator_loss),
     "bce": (bce_generator_loss, bce_discriminator_loss),
+    "hinge": (hinge_generator_loss, hinge_discriminator_loss),
 }
 """Name -> the generator's loss and the discriminator's, each of (real, fake, mean)."""

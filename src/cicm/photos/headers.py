@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cicm.conventions import InputError
-from cicm.files import check_readable, reason_of, walk
+from cicm.files import open_readable, reason_of, walk
 from cicm.photos.bounds import check_body, check_exif, check_start
 from cicm.photos.formats import ENDINGS
 
@@ -99,7 +99,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         InputError: the file is missing, empty, or no image that is read.
     """
     try:
-        with open(path, "rb") as stream, open_header(stream, path) as image:
+        with open_readable(path, "photo") as stream, open_header(stream, path) as image:
             return _upright(image)
     except InputError as problem:
         raise refused(Path(path), problem) from problem
@@ -115,9 +115,9 @@ def check_header(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: as `cicm.photos.open_photo`, but for damage inside the pixels and rare pixel types.
     """
-    file = check_readable(path, "photo")
+    file = Path(path)
     try:
-        with file.open("rb") as stream, open_header(stream, file) as image:
+        with open_readable(file, "photo") as stream, open_header(stream, file) as image:
             check_pixels(file, image.size)
             check_single(file, image)
             size = _upright(image)

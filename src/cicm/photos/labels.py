@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from cicm.conventions import InputError
+from cicm.files import check_readable
+from cicm.photos.headers import image_size
 from cicm.photos.photo import open_photo
 
 VOID = 255
@@ -84,16 +87,37 @@ def read_labels(path: str | os.PathLike, classes: Classes, size: tuple[int, int]
     """
     pixels = open_photo(path).pixels
     if size is not None and pixels.size != size:
-        raise InputError(
-            f"labels and photo must agree in size; got labels {path} of {pixels.size[1]}x{pixels.size[0]} for a photo "
-            f"of {size[1]}x{size[0]} (width x height). Is it the map of another photo?"
-        )
+        raise _another_size(path, pixels.size, size)
     if pixels.layout in ("L", "P"):
         values = pixels.values.astype(np.uint8) if pixels.values.dtype == bool else pixels.values
         if values.dtype.kind == "f":
             raise InputError(f"the labels {path} must hold whole numbers; got floating point.")
         return classes.of(values, f"labels {path}:")
     return classes.of(pixels.eight_bit().expanded(to_rgb=True).opaque().values, f"labels {path}:")
+
+
+def check_labels(path: str | os.PathLike, photo: str | os.PathLike, size: tuple[int, int]) -> None:
+    """Refuse what is plainly not the label map of a photo, without decoding it.
+
+    Args:
+        size: (height, width) of the photo.
+
+    Raises:
+        InputError: another size; or the name of another photo, where the one of this photo's name lies beside it.
+    """
+    file, stem = check_readable(path, "labels"), Path(photo).stem
+    if (found := image_size(file)) != size:
+        raise _another_size(file, found, size)
+    own = file.with_name(f"{stem}{file.suffix}")
+    if file.stem != stem and own != Path(photo) and own.is_file() and file.parent != Path(photo).parent:
+        raise InputError(f"{file} is the label map of another photo: {own} lies beside it. Use that one for {photo}.")
+
+
+def _another_size(path: str | os.PathLike, found: tuple[int, int], size: tuple[int, int]) -> InputError:
+    return InputError(
+        f"labels and photo must agree in size; got labels {path} of {found[1]}x{found[0]} for a photo of "
+        f"{size[1]}x{size[0]} (width x height). Is it the map of another photo?"
+    )
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from cicm.conventions import InputError
-from cicm.files import check_output, check_readable, reason_of, write_atomic
+from cicm.files import check_output, open_readable, reason_of, write_atomic
 from cicm.photos.formats import ENDINGS, LOSSY, WRITERS, fitted
 from cicm.photos.headers import FORMATS, MAX_PIXELS, check_pixels, check_single, load, open_header, refused
 from cicm.photos.metadata import Metadata, metadata_of
@@ -91,8 +91,7 @@ def open_photo(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Phot
         InputError: missing, a folder, empty, no picture, truncated or damaged, too large, animated, of several pages,
             or in a mode that can't be given back exactly.
     """
-    file = check_readable(path, "photo")
-    return _opened(file, lambda: file.open("rb"), max_pixels)
+    return _opened(Path(path), lambda: open_readable(path, "photo"), max_pixels)
 
 
 def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -149,9 +148,9 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, least: 
     Raises:
         InputError: as `open_photo`.
     """
-    file = check_readable(path, "photo")
+    file = Path(path)
     try:
-        with file.open("rb") as stream, open_header(stream, file) as image:
+        with open_readable(file, "photo") as stream, open_header(stream, file) as image:
             check_pixels(file, image.size, max_pixels)
             if image.format == "JPEG" and image.mode in ("RGB", "L"):  # most photos: without the book-keeping
                 if least:

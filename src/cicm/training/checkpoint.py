@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import random
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,22 +38,29 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     Args:
         state: tensors, numbers, strings, lists and dicts; it gets a `format` key.
     """
-    last, previous = folder / LAST, folder / PREVIOUS
-    if last.exists():
-        # A second name for the same file, so that there is no moment without a checkpoint called LAST.
-        second = folder / f".{PREVIOUS}.{os.getpid()}{PART}"
-        second.unlink(missing_ok=True)
-        try:
-            os.link(last, second)
-            os.replace(second, previous)
-        except OSError:  # a file system without hard links: PREVIOUS is then what a kill right here leaves
-            os.replace(last, previous)
+    last = folder / LAST
     with atomic(last) as temporary:
         with open(temporary, "wb") as file:
             torch.save({**state, "format": FORMAT}, file)
         digest = digest_of(temporary)
         with open(temporary, "ab") as file:
             file.write(bytes.fromhex(digest))
+            file.flush()
+            os.fsync(file.fileno())
+        _keep(last, folder / PREVIOUS)  # only now: on a full disk both are still there
+
+
+def _keep(last: Path, previous: Path) -> None:
+    """Give the last checkpoint its second name."""
+    if last.exists():
+        # A second name for the same file, so that there is no moment without a checkpoint called LAST.
+        second = last.with_name(f".{PREVIOUS}.{os.getpid()}{PART}")
+        second.unlink(missing_ok=True)
+        try:
+            os.link(last, second)
+            os.replace(second, previous)
+        except OSError:  # a file system without hard links: PREVIOUS is then what a kill right here leaves
+            os.replace(last, previous)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -69,8 +75,11 @@ def load(path: Path) -> dict[str, Any]:
         if digest_of(content) != digest.hex():
             raise InputError(f"{path} is damaged: its content does not fit its checksum.")
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from error
+    except InputError:
+        raise
+    except Exception as error:  # a checksum proves no more than that these are the bytes that were written
+        told = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{path} cannot be read as a checkpoint: {told}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         got = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise InputError(

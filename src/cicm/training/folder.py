@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from cicm.conventions import InputError
-from cicm.files import PART, write_atomic
+from cicm.files import PART, place, reason_of, write_atomic
+from cicm.locks import alone
 from cicm.plain import dump_json, flatten, read_json, read_toml
 from cicm.training.config import FREE_KEYS
 from cicm.training.records import environment
@@ -18,6 +21,7 @@ ENVIRONMENT = "environment.json"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 GRIDS = "grids"
+LOCK = ".lock"
 
 
 def may_resume(folder: Path, recipe: str) -> bool:
@@ -30,7 +34,7 @@ def may_resume(folder: Path, recipe: str) -> bool:
         return False
     if not folder.is_dir():
         raise InputError(f"expected a folder for the run; {folder} is a file. Give another --output.")
-    if not any(folder.iterdir()):
+    if not any(path.name != LOCK for path in folder.iterdir()):
         return False
     if not (folder / RECIPE).is_file():
         raise InputError(f"{folder} is not empty and holds no run (no {RECIPE}). Give a new folder with --output.")
@@ -60,12 +64,35 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[s
     return [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]
 
 
-def prepare(folder: Path, recipe: str) -> None:
-    """Make the folder and write down what runs, where."""
-    (folder / GRIDS).mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / RECIPE, recipe)
-    path = folder / ENVIRONMENT
-    starts = read_json(path, "list of environments") if path.exists() else []
-    write_atomic(path, dump_json([*starts, environment()]))
-    for left in folder.glob(f".*{PART}*"):  # what a killed run was writing
+def held(folder: Path) -> AbstractContextManager[None]:
+    """The folder, for this run alone.
+
+    Raises:
+        InputError: another process trains in it.
+    """
+    return alone(folder / LOCK, f"another training runs in {folder}", "Wait for it, or give another --output.")
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes, of those that train together; known before they have met."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
+def prepare(folder: Path, recipe: str) -> list[str]:
+    """Write down what runs, where, and remove what a killed run was writing; returns what a person should know."""
+    (folder / GRIDS).mkdir(exist_ok=True)
+    for left in folder.rglob(f".*{PART}*"):
         left.unlink(missing_ok=True)
+    write_atomic(folder / RECIPE, recipe)
+    path, starts, told = folder / ENVIRONMENT, [], []
+    if path.exists():
+        try:
+            starts = read_json(path, "list of environments")
+            if not isinstance(starts, list):
+                raise InputError(f"expected a list of environments in {path}.")
+        except InputError as error:
+            aside, starts = path.with_name("environment.damaged.json"), []
+            place(path, aside, overwrite=True)
+            told.append(f"{reason_of(error)} It is kept as {aside.name}, and a new one begun.")
+    write_atomic(path, dump_json([*starts, environment()]))
+    return told

@@ -10,13 +10,14 @@ import io
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cicm.assembly import MemoryInpainter, save_weights
+from cicm.conventions import InputError
 from cicm.terminal import Progress
 from cicm.training import checkpoint
 from cicm.training import folder as run_folder
@@ -45,10 +46,23 @@ def train(
         exit code: 0 when the run is complete, 130 when it was stopped by a signal and saved.
 
     Raises:
-        InputError: anything about the recipe, the photos or the folder; nothing was written then.
+        InputError: anything about the recipe, the photos or the folder, such as another training in it; nothing was
+            written then.
         TrainingStopped: a number stopped being one.
+        OSError: the disk is full, or broken.
     """
     run_folder.may_resume(output, recipe)
+    with ExitStack() as held:  # before the other processes are there, which would wait for this one
+        if run_folder.is_first_process() and output.is_dir():
+            held.enter_context(run_folder.held(output))
+        return _train(config, name, recipe, output, accelerator, devices, held)
+
+
+def _train(
+    config: RunConfig, name: str, recipe: str, output: Path, accelerator: str, devices: int, held: ExitStack
+) -> int:
+    """`train`, with the folder in `held` if there is one."""
+    new = not output.is_dir()
     fabric = engine(config, accelerator, devices)
     fabric.launch()
     main = fabric.global_rank == 0
@@ -57,11 +71,16 @@ def train(
     run = new_run(config, fabric)
     photos = validation_set(config.data, config.training.val_images) if main else None
     if found:
-        restore(run, found.state)
+        restore(run, found.state, found.path)
     barrier()
 
     if main:
-        run_folder.prepare(output, recipe)
+        if new:
+            output.mkdir(parents=True, exist_ok=True)
+            held.enter_context(run_folder.held(output))
+            if run_folder.may_resume(output, recipe):
+                raise InputError(f"another training has begun in {output} meanwhile. The same command goes on with it.")
+        run.notes += run_folder.prepare(output, recipe)
         truncate_log(output / LOG, run.step)
     barrier()
     stream = None if main else io.StringIO()  # the other ranks are silent
@@ -74,8 +93,8 @@ def train(
             progress.say(f"going on with {output} after step {run.step} of {config.training.steps}")
         else:
             progress.say(f"new run in {output}: {config.training.steps} steps on {len(run.stream.dataset)} photos")
-            for note in run.notes:
-                progress.say(note)
+        for note in run.notes:
+            progress.say(note)
         with progress, _signals() as stopped:
             complete = _loop(run, name, output, photos, progress, log, stopped)
         progress.say(_last_words(run, output, complete))

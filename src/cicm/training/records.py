@@ -18,6 +18,8 @@ from cicm.files import write_atomic
 from cicm.machine import commit, processor, versions
 
 LOG = "log.jsonl"
+DAMAGED = ".damaged.jsonl"
+"""Ending of a log that was damaged, as it was found."""
 
 
 class Log:
@@ -46,22 +48,28 @@ class Log:
 
 
 def truncate_log(path: Path, step: int) -> int:
-    """Drop the lines of later steps than `step`, and a half-written last one; returns how many went.
+    """Drop the lines of later steps than `step`, and those that can't be read; returns how many went.
 
-    A run that resumes after `step` writes them again.
+    A run that resumes after `step` writes them again. A half-written last line is what a kill leaves. If others can't
+    be read, the log as it was is kept beside it.
     """
     if not path.exists():
         return 0
-    kept, dropped = [], 0
-    for line in path.read_text(encoding="utf-8").splitlines():
+    data = path.read_bytes()
+    kept, dropped, damaged = [], 0, 0
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, start=1):
         try:
             keep = json.loads(line)["step"] <= step
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             keep = False
+            damaged += bool(line) and number < len(lines)
         kept += [line] if keep else []
-        dropped += not keep
+        dropped += not keep and bool(line)
+    if damaged:
+        write_atomic(path.with_suffix(DAMAGED), data)
     if dropped:
-        write_atomic(path, "".join(f"{line}\n" for line in kept))
+        write_atomic(path, b"".join(line + b"\n" for line in kept))
     return dropped
 
 

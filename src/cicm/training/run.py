@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cicm.assembly import MemoryInpainter, build, load_weights
+from cicm.assembly.weights import UNUSABLE, check_buildable
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.memory import KINDS
-from cicm.networks.discriminators import PatchDiscriminator
+from cicm.networks import DISCRIMINATORS, MapDiscriminator
 from cicm.objectives import Features
 from cicm.training import checkpoint
+from cicm.training.alternating import Referee
 from cicm.training.batches import photo_hash, training_photos, training_stream
 from cicm.training.config import RunConfig
 from cicm.training.distributed import barrier, gather_objects, rank, world_size
@@ -123,11 +126,12 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     features = load_features(config.objective, fabric.device, dtype)
     stream = training_stream(config.data, paths, training.seed, rank=rank(), world=world_size(), pin_memory=on_gpu)
 
+    check_buildable(config.model)
     torch.manual_seed(training.seed)
     bare = build(config.model)
     bare.network.size.check(config.data.crop, config.data.crop)
     notes = _begin_from(bare, config, training.init) if training.init else []
-    judge = PatchDiscriminator(width=training.discriminator_width) if config.objective.weights.adversarial else None
+    judge = make_discriminator(config)
     if training.channels_last:
         bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = judge.to(memory_format=torch.channels_last) if judge else None  # type: ignore[call-overload]
@@ -146,10 +150,21 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     if judge is not None:
         adam["betas"] = training.discriminator_betas or training.betas
         judge_optimizer = torch.optim.AdamW(judge.parameters(), training.discriminator_lr, weight_decay=0.0, **adam)
-        players.discriminator, players.discriminator_optimizer = fabric.setup(judge, judge_optimizer)
+        lama = config.objective.lama
+        called_judge = Referee(judge, lama.r1) if lama and config.objective.judged_by_maps else judge
+        players.discriminator, players.discriminator_optimizer = fabric.setup(called_judge, judge_optimizer)
         players.bare_discriminator = judge
     photos = photo_hash(paths, config.data.train)
     return Run(config, fabric, players, average, stream, photos, features=features, notes=notes)
+
+
+def make_discriminator(config: RunConfig) -> nn.Module | None:
+    """The discriminator that the objective asks for; None if it asks for none."""
+    if config.objective.judged_by_maps:
+        return MapDiscriminator(width=config.training.discriminator_width)
+    if config.objective.weights.adversarial:
+        return DISCRIMINATORS[config.training.discriminator](width=config.training.discriminator_width)
+    return None
 
 
 def _begin_from(model: MemoryInpainter, config: RunConfig, path: str) -> list[str]:
@@ -209,12 +224,28 @@ def save(run: Run, output: Path) -> None:
     barrier()
 
 
-def restore(run: Run, state: dict[str, Any]) -> None:
+def restore(run: Run, state: dict[str, Any], path: Path) -> None:
     """Put a fresh run where a checkpoint was taken.
 
+    Args:
+        path: of the checkpoint, for messages.
+
     Raises:
-        InputError: the photos are others, or the number of processes.
+        InputError: the photos are others; a checkpoint that is whole, but not of such a run.
     """
+    try:
+        _restore(run, state)
+    except InputError:
+        raise
+    except (*UNUSABLE, IndexError) as error:
+        told = next(iter(str(error).splitlines()), "").rstrip(":. ")
+        raise InputError(
+            f"{path} is whole, but not a checkpoint of this run ({type(error).__name__}: {told[:200]}). Nothing was "
+            f"changed. Move it away: the run then goes on from {checkpoint.PREVIOUS}, or begins anew without one."
+        ) from error
+
+
+def _restore(run: Run, state: dict[str, Any]) -> None:
     if state["photos"] != run.photos:
         raise InputError(
             f"the photos in {run.config.data.train} are not those that this run began with (their names differ). "
@@ -222,17 +253,29 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         )
     players = run.players
     players.bare.load_state_dict(state["model"])
-    players.optimizer.load_state_dict(state["optimizer"])
+    _restore_optimizer(players.optimizer, state["optimizer"])
     if run.average:
         run.average.model.load_state_dict(state["average"])
-        run.average.updates = state["updates"]
+        run.average.updates = int(state["updates"])
     if players.bare_discriminator is not None:
         players.bare_discriminator.load_state_dict(state["discriminator"])
-        players.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-    run.step, run.reseeded = state["step"], state["reseeded"]
+        _restore_optimizer(players.discriminator_optimizer, state["discriminator_optimizer"])
+    if state["step"] < 0:
+        raise ValueError(f"its step is {state['step']}")
+    run.step, run.reseeded = int(state["step"]), int(state["reseeded"])
     run.best = (float(state["best"][0]), int(state["best"][1]))
     if len(state["random"]) == world_size():  # another number of processes goes on with fresh ones
         checkpoint.restore_random_states(state["random"][rank()])
+
+
+def _restore_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Load an optimizer's state; torch itself looks at the number of its tensors alone, not at their shapes."""
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for name, value in optimizer.state[parameter].items():
+                if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
+                    raise ValueError(f"{name} of shape {tuple(value.shape)} for weights of {tuple(parameter.shape)}")
 
 
 def on_device(run: Run, batch: Any) -> Batch:

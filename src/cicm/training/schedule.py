@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-Schedule = Literal["cosine", "constant", "linear"]
+Schedule = Literal["cosine", "constant", "linear", "step"]
 
 
 def learning_rate(
@@ -18,13 +18,14 @@ def learning_rate(
     schedule: Schedule = "cosine",
     decay_from: float = 0.0,
 ) -> float:
-    """Linear warm-up, then one of three ways down to `last * highest`.
+    """Linear warm-up, then one of four ways down to `last * highest`.
 
     Args:
         highest: reached at step `warmup_steps`.
         last: share of `highest` at the end.
         schedule: `cosine` (Loshchilov and Hutter, ICLR 2017); `constant`, where it stays at `highest` and `last` plays
-            no role; `linear`, where it stays there for a share of the run and then falls along a straight line.
+            no role; `linear`, where it stays there for a share of the run and then falls along a straight line; `step`,
+            where it stays there for a share of the run and is at its last value after it.
         decay_from: that share, in [0, 1); a fall never begins before the warm-up ends.
 
     Example:
@@ -39,6 +40,8 @@ def learning_rate(
     if schedule == "constant":
         return highest
     start = warmup_steps if schedule == "cosine" else max(warmup_steps, math.floor(decay_from * steps))
+    if schedule == "step":
+        return highest * (last if step >= start else 1)
     done = max(0.0, min(1.0, (step - start) / max(1, steps - 1 - start)))
     left = (1 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1 - done
     return highest * (last + (1 - last) * left)

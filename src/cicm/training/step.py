@@ -21,8 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cicm.assembly import Inpainting, MemoryInpainter
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio
 from cicm.memory.terms import ratio_term, route_term, similarity_terms
-from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
+from cicm.objectives import ADVERSARIES, Features, Judge, ObjectiveConfig, Seen, reconstruction, weighted_total
 from cicm.ops import complete_cells, missing_share
+from cicm.training.alternating import constant_judge, discriminator_step
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
 Batch = Mapping[str, Tensor]
@@ -39,7 +40,8 @@ class Players:
 
     Args:
         model: as the engine wrapped it (data-parallel, precision); called for every forward.
-        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
+        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term. LaMa's
+            is wrapped with its loss, see `training.alternating.Referee`.
         teacher: the averaged weights, whose look at whole photos tells learned routes what to choose; None for `bare`.
     """
 
@@ -167,6 +169,7 @@ def own_terms(
     *,
     features: Mapping[str, Features] | None = None,
     share: Tensor | None = None,
+    judge: Judge | None = None,
     routes: Mapping[str, Tensor] | None = None,
     memories: Mapping[str, Any] | None = None,
 ) -> dict[str, Tensor]:
@@ -177,7 +180,7 @@ def own_terms(
     Args:
         portions: into how many equal parts the whole batch was cut, over ranks and micro-batches. The printed sum over
             regions is a sum over all of them, so that a portion's own counts so many times in the mean.
-        features, share: what the published objectives look at besides, see `Seen`.
+        features, share, judge: what the published objectives look at besides, see `Seen`.
         routes, memories: for `route`, what `route_targets` gives and the memories that were read.
     """
     image, hole = batch["image"], batch["hole"]
@@ -196,8 +199,8 @@ def own_terms(
     if routes and memories:
         terms["route"] = route_term(memories, output.reads, routes, hole)
     if objective.sections:
-        look = {"maps": output.maps, "label": batch.get("label")}
-        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
+        look = {"maps": output.maps, "label": batch.get("label"), "earlier": output.prediction.earlier}
+        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, judge=judge, **look)
         for section in objective.sections:
             terms |= section.terms(seen)
     return terms
@@ -205,7 +208,7 @@ def own_terms(
 
 def _missing_in_batch(batch: Batch, objective: ObjectiveConfig) -> Tensor | None:
     """The missing share of the whole batch, over all ranks, where a term divides by it; None elsewhere."""
-    if objective.misf is None or objective.misf.share != "batch":
+    if objective.pen is None and (objective.misf is None or objective.misf.share != "batch"):
         return None
     return mean_over_ranks(batch["hole"].mean())
 
@@ -247,8 +250,11 @@ def take_step(
     """
     batches = split(batch, accumulate)
     weights, model = objective.weights, players.bare
-    adversarial = players.discriminator is not None
+    alternating = objective.judged_by_maps
+    adversarial = players.discriminator is not None and not alternating
     look: dict[str, Any] = {"features": features, "share": _missing_in_batch(batch, objective)}
+    if alternating:
+        look["judge"] = constant_judge(fabric, players.bare_discriminator)
     whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
 
     def unbroken(piece: Batch) -> Inpainting | None:
@@ -313,6 +319,8 @@ def take_step(
     players.optimizer.step()
     for site, state in states.items():
         model.memories[site].commit(MemoryState(*(t.detach() for t in state)))  # type: ignore[operator, union-attr]
+    if alternating:
+        numbers |= _checked({"discriminator": discriminator_step(fabric, players, batches, clip, forward)})
     named = {
         name: torch.tensor(value, dtype=torch.float64)
         for name, value in numbers.items()
@@ -364,15 +372,15 @@ def _discriminator_step(
     if count > 1:
         with torch.no_grad():
             # One call in training mode, for the one power iteration that a step makes; all others use its result.
-            _judge(players.discriminator, batches[0]["image"], fakes[0])
+            _judge(players.discriminator, batches[0], fakes[0])
             with _still(players.bare_discriminator):
-                known = [_judge(players.discriminator, b["image"], f) for b, f in zip(batches, fakes, strict=True)]
+                known = [_judge(players.discriminator, b, f) for b, f in zip(batches, fakes, strict=True)]
     for index, (batch, fake) in enumerate(zip(batches, fakes, strict=True)):
         with (
             nullcontext() if index == count - 1 else fabric.no_backward_sync(players.discriminator),
             nullcontext() if count == 1 else _still(players.bare_discriminator),
         ):
-            mine = _judge(players.discriminator, batch["image"], fake)
+            mine = _judge(players.discriminator, batch, fake)
             pairs = [mine if i == index else known[i] for i in range(count)]
             loss = discriminator_loss(torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]), _expectation)
             _checked({"discriminator": loss.detach()})
@@ -381,9 +389,10 @@ def _discriminator_step(
     return loss.detach()
 
 
-def _judge(discriminator: Any, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of both, in one pass."""
-    logits = _wide(discriminator(torch.cat([real, fake])))
+def _judge(discriminator: Any, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the images and of the results, in one pass."""
+    real, hole = batch["image"], batch["hole"]
+    logits = _wide(discriminator(torch.cat([real, fake]), torch.cat([hole, hole])))
     return logits[: len(real)], logits[len(real) :]
 
 
@@ -410,8 +419,9 @@ def _frozen_logits(
     assert players.bare_discriminator is not None
     with torch.no_grad(), _still(players.bare_discriminator), fabric.autocast():
         judge = players.bare_discriminator
-        results = [_wide(judge(f)) for f in fakes] if fakes else [None] * len(batches)
-        return [(_wide(judge(b["image"])), r) for b, r in zip(batches, results, strict=True)]
+        holes = [b["hole"] for b in batches]
+        results = [_wide(judge(f, h)) for f, h in zip(fakes, holes, strict=True)] if fakes else [None] * len(batches)
+        return [(_wide(judge(b["image"], b["hole"])), r) for b, r in zip(batches, results, strict=True)]
 
 
 def _adversarial(
@@ -431,7 +441,7 @@ def _adversarial(
     judge.requires_grad_(False)
     try:
         with _still(judge), fabric.autocast():
-            mine = judge(result)
+            mine = judge(result, batches[index]["hole"])
     finally:
         judge.requires_grad_(True)
     fakes = [_wide(mine) if i == index else logits for i, (_, logits) in enumerate(frozen)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cicm.assembly import MemoryInpainter
-from cicm.files import atomic
+from cicm.files import write_atomic
 from cicm.metrics import to_8bit
 from cicm.metrics.l1 import l1
 from cicm.metrics.psnr import psnr
@@ -71,6 +72,6 @@ def save_grid(picture: Tensor, path: Path) -> None:
     """Write (3, H, W) uint8 as PNG, atomically."""
     from PIL import Image
 
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    with atomic(path) as temporary:
-        image.save(temporary, format="PNG")
+    data = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(data, format="PNG")
+    write_atomic(path, data.getvalue())
