@@ -38,8 +38,8 @@ class LabelsConfig:
     """How label maps enter a model.
 
     Args:
-        layout: the data set whose classes are meant (`cicm data list`): `cityscapes`, `outdoor-scenes` or `camvid`; empty
-            in a recipe: that of the photos.
+        layout: the data set whose classes are meant (`cicm data list`): `cityscapes`, `outdoor-scenes` or `camvid`. A
+            recipe may leave it empty, for that of its photos.
         source: what is known of the labels: `none`, they only supervise; `predicted`, what the model itself says of the
             known pixels in a first pass without labels; `known`, the true ones outside the hole; `oracle`, also inside:
             an upper bound, never a result.
