@@ -38,9 +38,10 @@ class Enough(Exception):
     """The site was reached; the rest of the network is not needed."""
 
 
-def features_at(network: InpaintingNetwork, site: str, image: Tensor) -> Tensor:
-    """(B, C, h, w): what the network has at a site, of whole pictures."""
+def features_at(network: InpaintingNetwork, site: str, image: Tensor, hole: Tensor | None = None) -> Tensor:
+    """(B, C, h, w): what the network has at a site, of whole pictures, or of damaged ones."""
     found = []
+    hole = torch.zeros_like(image[:, :1]) if hole is None else hole
 
     def edit(name: str, features: Tensor) -> Tensor:
         if name == site:
@@ -49,7 +50,7 @@ def features_at(network: InpaintingNetwork, site: str, image: Tensor) -> Tensor:
         return features
 
     with suppress(Enough), torch.autocast("cpu", dtype=torch.bfloat16):
-        network(image, torch.zeros_like(image[:, :1]), edit=edit)
+        network(image * (1 - hole), hole, edit=edit)
     return found[0].float()
 
 

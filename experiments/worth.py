@@ -46,6 +46,7 @@ from experiments.claim_data import (
     singles,
     street,
 )
+from experiments.keys import SAMPLES, Estimator, Keyed, blocks, drawn, fit
 
 BEHIND = {"bottom": 0, "up3": 1, "up2": 2}
 """Site -> the first block of the decoder that lies behind it."""
@@ -55,8 +56,12 @@ EPISODES, CROPS, RATE = 4, 2, 1e-3
 REACH = 4
 """Frames to either side that a street memory holds in training, and at the test where it is called `near`."""
 
-ARMS = ("none", "true", "perfect", "damaged", "query", "flat", "regress", "table")
-"""`flat` is `query` with one set; `regress` the same head that predicts the feature itself, without any memory."""
+ARMS = ("none", "true", "perfect", "damaged", "query", "flat", "regress", "table", "keys", "guess")
+"""`flat` is `query` with one set; `regress` the same head that predicts the feature itself, without any memory; `keys`
+and `guess` are those of `experiments.keys`, for streets."""
+
+ALONE = ("none", "true", "regress", "guess")
+"""Arms that read no memory."""
 
 
 def grid(photo: np.ndarray) -> np.ndarray:
@@ -101,6 +106,39 @@ class Albums:
         self.network, self.site, self.content, self.seed = network, site, content, seed
         self._maps: dict[tuple[str, int], Tensor] = {}
         self._states: dict[tuple, MemoryState] = {}
+        self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def damaged(self, image: Tensor, hole: Tensor) -> Tensor:
+        """(B, C, h, w) at the site, of damaged pictures."""
+        return features_at(self.network, self.site, image, hole)
+
+    def pairs(self, role: str, out: Path) -> tuple[Tensor, Tensor]:
+        """(M, C, h, w) in float16: maps of all photos of a role, whole and damaged; from their file if it is there."""
+        if role not in self._pairs:
+            saved = out / f"pairs-{self.site}-{role}-{self.seed}.pt"
+            if not saved.exists():
+                values, keys = [], []
+                for photo in self.content.photos[role]:
+                    image = as_images([grid(photo)])
+                    holes = [blocks(image.shape[2], image.shape[3], odd) for odd in (0, 1)]
+                    first, second = (self.damaged(image, hole) for hole in holes)
+                    share = missing_share(holes[1], (first.shape[2], first.shape[3]))
+                    values.append(self.features(image).half())
+                    keys.append((first * (1 - share) + second * share).half())
+                with atomic(saved) as part:
+                    torch.save((torch.cat(values), torch.cat(keys)), part)
+            self._pairs[role] = torch.load(saved, weights_only=True)
+        return self._pairs[role]
+
+    def keyed(self, role: str, index: int, out: Path, rng: np.random.Generator, look: dict) -> Keyed:
+        """A memory with keys for one photo; see `state` for the albums."""
+        source, members = role, self.others(role, index, 0 if look["album"] == "all" else REACH)
+        if look["album"] == "wrong":
+            source = "choice" if role == "test" else "test"
+            members = self.others(source, index * 7919 % len(self.content.photos[source]), REACH)
+        values, keys = self.pairs(source, out)
+        return drawn(values[members], keys[members], rng, look["sets"] * look["contexts"])
 
     @torch.no_grad()
     def features(self, image: Tensor) -> Tensor:
@@ -181,6 +219,7 @@ class Reader(nn.Module):
         )
         self.memory = (LearnedTable if arm == "table" else ContextMemory)(channels, config)
         self.head = QueryHead(channels) if arm == "regress" else None
+        self.estimator = Estimator(channels, arm == "keys") if arm in ("keys", "guess") else None
         with torch.no_grad():
             self.hold(first)
 
@@ -197,7 +236,7 @@ class Reader(nn.Module):
                     getattr(memory, name).data.copy_(value)
 
     def forward(
-        self, features: Tensor, share: Tensor, truth: Tensor, states: list[MemoryState], hard: bool = False
+        self, features: Tensor, share: Tensor, truth: Tensor, states: list, hard: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, C, h, w) as the decoder gets them, and terms and numbers of the route, per region.
 
@@ -211,6 +250,10 @@ class Reader(nn.Module):
             return features, {}
         if self.arm == "true":
             return (wide + share * (truth - wide)).to(features.dtype), {}
+        if self.estimator is not None:
+            guess, _ = self.estimator(wide, share, states)
+            off = (guess - truth).square().sum(1) / (truth.square().sum(1) + 1e-6)
+            return (wide + share * (guess - wide)).to(features.dtype), {"error": off.reshape(-1)}
         if self.head is not None:
             guess, trust = self.head(wide)
             error = (guess - truth).square().sum(1) / (truth.square().sum(1) + 1e-6)
@@ -251,7 +294,7 @@ class Arm(nn.Module):
         self.network.head.requires_grad_(True)  # type: ignore[union-attr]
 
     def forward(
-        self, image: Tensor, hole: Tensor, truth: Tensor, states: list[MemoryState], hard: bool = False
+        self, image: Tensor, hole: Tensor, truth: Tensor, states: list, hard: bool = False
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         found: dict[str, Tensor] = {}
         shares = []
@@ -295,6 +338,9 @@ def run_arm(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=RATE, betas=(0.9, 0.99))
     photos, seconds, log = content.photos["train"], 0.0, []
+    if model.reader.estimator is not None:
+        log.append({"before": prepare(out, content, name, arm, model.reader.estimator, albums, seed)})
+        averaged = copy.deepcopy(model)
     sums: dict[str, list[float]] = {}
     for step in range(steps):
         started = time.perf_counter()
@@ -303,8 +349,10 @@ def run_arm(
         crops = [crop(photos[i], corner(photos[i].shape, rng)) for i in picked for _ in range(CROPS)]
         image, hole = as_images(crops), painted(len(crops), rng)
         truth = image[:0] if arm == "none" else albums.features(image)
-        reads = arm not in ("none", "true", "regress")
-        states = [albums.state("train", int(i), sets, contexts) for i in picked] if reads else [first]
+        if arm == "keys":
+            states: list = [albums.keyed("train", int(i), out, rng, usual(arm)) for i in picked]
+        else:
+            states = [first] if arm in ALONE else [albums.state("train", int(i), sets, contexts) for i in picked]
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, steps, RATE, 20)
         prediction, found, share = model(image, hole, truth, states)
@@ -313,7 +361,7 @@ def run_arm(
         loss = terms["inpaint"]
         if arm in ("query", "flat"):
             loss = loss + 0.1 * (terms["set_nats"] + terms["context_nats"])
-        if arm == "regress":
+        if arm in ("regress", "keys", "guess"):
             loss = loss + 0.1 * terms["error"]
         optimizer.zero_grad()
         loss.backward()
@@ -333,9 +381,42 @@ def run_arm(
     return averaged, {"steps": steps, "log": log}
 
 
+def prepare(
+    out: Path, content: Content, name: str, arm: str, estimator: Estimator, albums: Albums, seed: int
+) -> list[float]:
+    """Train an estimator on features of damaged and whole crops; these are made once."""
+    saved = out / f"{name}-{albums.site}-samples-{seed}.pt"
+    if not saved.exists():
+        rng = np.random.default_rng((seed, 11))
+        photos, damaged, whole, shares, numbers = content.photos["train"], [], [], [], []
+        for _ in range(SAMPLES // 8):
+            picked = rng.integers(0, len(photos), 8).tolist()
+            image = as_images([crop(photos[i], corner(photos[i].shape, rng)) for i in picked])
+            hole = painted(8, rng)
+            damaged.append(albums.damaged(image, hole).half())
+            whole.append(albums.features(image).half())
+            shares.append(missing_share(hole, (damaged[0].shape[2], damaged[0].shape[3])))
+            numbers += picked
+        with atomic(saved) as part:
+            torch.save((torch.cat(damaged), torch.cat(whole), torch.cat(shares), numbers), part)
+    samples = torch.load(saved, weights_only=True)
+    values, keys = albums.pairs("train", out)
+    members = {i: albums.others("train", i, REACH) for i in range(len(content.photos["train"]))}
+    album_of = {i: (values[m], keys[m]) for i, m in members.items()} if estimator.keyed else {}
+    mean = values.float().mean((0, 2, 3))
+    return fit(estimator, samples, album_of, mean, seed, out / f"{name}-{albums.site}-{arm}-head-{seed}.pt")[49::50]
+
+
 @torch.no_grad()
 def score(
-    model: Arm, content: Content, albums: Albums, role: str, files: dict[str, list[Path]], every: int, look: dict
+    model: Arm,
+    out: Path,
+    content: Content,
+    albums: Albums,
+    role: str,
+    files: dict[str, list[Path]],
+    every: int,
+    look: dict,
 ) -> list[dict]:
     """One row for each photo and band: PSNR, distance, and what the route did.
 
@@ -343,14 +424,14 @@ def score(
         look: album, sets, contexts, hard.
     """
     sqz, rows = load_squeeze_features(), []
-    reads = model.reader.arm not in ("none", "true", "regress")
+    arm = model.reader.arm
     for index in range(0, len(content.photos[role]), every):
         photo = content.photos[role][index]
-        state = (
-            albums.state(role, index, look["sets"], look["contexts"], look["album"])
-            if reads
-            else model.reader.memory.state
-        )
+        state: MemoryState | Keyed = model.reader.memory.state
+        if arm == "keys":
+            state = albums.keyed(role, index, out, np.random.default_rng((index, 9)), look)
+        elif arm not in ALONE:
+            state = albums.state(role, index, look["sets"], look["contexts"], look["album"])
         rng = np.random.default_rng((index, 5))
         image = as_images([crop(photo, corner(photo.shape, rng))] * len(BANDS))
         hole = torch.stack([hole_of(files[band], index) for band in BANDS])
@@ -368,17 +449,26 @@ def score(
     return rows
 
 
-def looks(arm: str, content: Content) -> dict[str, dict]:
-    """How a trained arm is read at the test: name -> album, sizes, soft or hard."""
+def usual(arm: str) -> dict:
+    """How an arm looks at its memory in training: album, sizes, soft or hard."""
     sets, contexts = (1, SETS * CONTEXTS) if arm == "flat" else (SETS, CONTEXTS)
-    usual = {"album": "near", "sets": sets, "contexts": contexts, "hard": False}
-    if arm in ("none", "true", "regress", "table"):
-        return {"": usual}
-    found = {"": usual, "hard": usual | {"hard": True}}
+    return {"album": "near", "sets": sets, "contexts": contexts, "hard": False}
+
+
+def looks(arm: str, content: Content) -> dict[str, dict]:
+    """How a trained arm is read at the test: name -> changes of `usual`."""
+    plain = usual(arm)
+    if arm in (*ALONE, "table"):
+        return {"": plain}
+    contexts = plain["contexts"]
+    if arm == "keys":
+        return {"": plain, "wrong": plain | {"album": "wrong"}, "near x10": plain | {"contexts": 10 * contexts}}
+    found = {"": plain, "hard": plain | {"hard": True}}
     large = {"contexts": 10 * contexts, "album": "all"}
     if content.street and arm != "damaged":
-        found |= {"wrong": usual | {"album": "wrong"}, "all": usual | {"album": "all"}}
-    return found if arm == "damaged" else found | {"x10": usual | large}
+        found |= {"wrong": plain | {"album": "wrong"}, "all": plain | {"album": "all"}}
+        found |= {"hard wrong": found["hard"] | {"album": "wrong"}}
+    return found if arm == "damaged" else found | {"x10": plain | large}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -399,7 +489,7 @@ def run(options: argparse.Namespace) -> None:
                 path = options.out / f"{options.content}-{options.site}-{role}-{called}-{options.seed}.json"
                 if path.exists():
                     continue
-                rows = score(model, content, albums, role, files, options.every, how)
+                rows = score(model, options.out, content, albums, role, files, options.every, how)
                 with atomic(path) as part:
                     Path(part).write_text(json.dumps(rows))
                 by_band = {b: np.mean([r["psnr"] for r in rows if r["band"] == b]) for b in BANDS}

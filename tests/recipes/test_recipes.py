@@ -25,6 +25,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             label = np.full((64, 64), index, np.uint8)  # for recipes with label maps: SegNet's layout of CamVid
             (folder / f"{part}annot").mkdir(exist_ok=True)
             Image.fromarray(label).save(folder / f"{part}annot" / f"{index}.png")
+            for kind, what, pixels in (  # and the layout of Cityscapes
+                ("leftImg8bit", "leftImg8bit", rng.integers(0, 255, (64, 64, 3), np.uint8)),
+                ("gtFine", "gtFine_labelIds", label + 7),
+            ):
+                (folder / kind / part / "ulm").mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / kind / part / "ulm" / f"ulm_000000_00000{index}_{what}.png")
     return folder
 
 

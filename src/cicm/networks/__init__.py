@@ -20,6 +20,14 @@ from cicm.networks.discriminators import PatchDiscriminator
 from cicm.networks.gated import GatedDiscriminator
 from cicm.networks.pen import PENDiscriminator
 from cicm.networks.registry import create, maker, names, register
+from cicm.networks.spg import SPGDiscriminator
+from cicm.networks.spl import SPLDiscriminator
 
-DISCRIMINATORS = {"patch": PatchDiscriminator, "gated": GatedDiscriminator, "pen": PENDiscriminator}
+DISCRIMINATORS = {
+    "patch": PatchDiscriminator,
+    "gated": GatedDiscriminator,
+    "pen": PENDiscriminator,
+    "spg": SPGDiscriminator,
+    "spl": SPLDiscriminator,
+}
 """Name, as in `training.discriminator` -> a class of (width), called with pictures and holes, that gives logits."""

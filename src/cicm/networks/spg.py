@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
@@ -135,6 +136,60 @@ class NormedResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
         return x + self.conv_block(x)
+
+
+class SPGDiscriminator(nn.Module):
+    """The port's discriminator: three of one layout, for the picture and for it at a half and a quarter of its size.
+
+    Args:
+        width: channels of the first layer; the widest has 4 times as many. 2.0 M parameters at 64.
+        channels: of what is judged, as the planes of a label map; a picture of 3 is taken from [0, 1] to [-1, 1].
+
+    Example:
+        >>> SPGDiscriminator(width=4)(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 19, 19])
+    """
+
+    def __init__(self, width: int = 64, channels: int = 3) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(PatchTrunk(channels, width) for _ in range(3))
+
+    def forward(
+        self, image: Float[Tensor, "B C H W"], hole: Float[Tensor, "B 1 H W"] | None = None
+    ) -> Float[Tensor, "B 3 h w"]:
+        """Logits of the three, stretched to the finest, so that each counts alike; the hole is not looked at."""
+        finest, *others = (logits for logits, _ in self.by_scale(image))
+        return torch.cat([finest, *(F.interpolate(o, size=finest.shape[-2:], mode="nearest") for o in others)], 1)
+
+    def by_scale(self, image: Float[Tensor, "B C H W"]) -> list[tuple[Tensor, list[Tensor]]]:
+        """For each scale, fine to coarse, the logits (B, 1, h, w) and the maps of the layers before them."""
+        image = image * 2 - 1 if image.shape[1] == 3 else image
+        found = []
+        for scale in self.scales:
+            found.append(scale(image))
+            image = F.avg_pool2d(image, 3, 2, 1, count_include_pad=False)
+        return found
+
+
+class PatchTrunk(nn.Module):
+    """Four convolutions of 4x4, two of stride 2; batch normalisation after the middle two."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        w = width
+        layout = ((channels, w, 2, False), (w, 2 * w, 2, True), (2 * w, 4 * w, 1, True))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 4, stride, 2), *([nn.BatchNorm2d(b)] if normed else []), nn.LeakyReLU(0.2))
+            for a, b, stride, normed in layout
+        )
+        self.last = nn.Conv2d(4 * w, 1, 4, 1, 2)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B 1 h w"], list[Tensor]]:
+        maps: list[Tensor] = []
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        return self.last(x), maps
 
 
 # The port's names -----------------------------------------------------------------------------------------------------

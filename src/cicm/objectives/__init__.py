@@ -14,5 +14,6 @@ from cicm.objectives.labels import LabelObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section, Seen
 from cicm.objectives.reconstruction import masked_l1, reconstruction, share_l1, total_variation
 from cicm.objectives.scales import GatedObjective, PENObjective, pyramid_l1
+from cicm.objectives.semantic import SPGObjective, SPLObjective, StagesObjective
 from cicm.objectives.structure import structural_similarity
 from cicm.objectives.total import ObjectiveConfig, Weights, weighted_total

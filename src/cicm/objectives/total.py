@@ -15,6 +15,7 @@ from cicm.objectives.labels import LabelObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
 from cicm.objectives.scales import GatedObjective, PENObjective
+from cicm.objectives.semantic import SPGObjective, SPLObjective, StagesObjective
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class ObjectiveConfig:
         adversary: the adversarial loss, `ragan` (Eq. 5-6), `bce` (MISF's) or `hinge` (DeepFill's); weighted by
             `weights.adversarial`.
         judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
-        rfr, misf, jpgnet, gated, pen: the published objectives; a section that is there, even an empty one, is added.
+        rfr, misf, jpgnet, gated, pen, spl, spg: the published objectives; a section that is there, even an empty one,
+            is added.
+        stages: L1 of the last and of the earlier predictions; likewise.
         labels: cross entropy of the label maps that the model predicts; likewise.
     """
 
@@ -66,13 +69,16 @@ class ObjectiveConfig:
     jpgnet: JPGNetObjective | None = None
     gated: GatedObjective | None = None
     pen: PENObjective | None = None
+    spl: SPLObjective | None = None
+    spg: SPGObjective | None = None
+    stages: StagesObjective | None = None
     labels: LabelObjective | None = None
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The published objectives that are asked for."""
-        named = (self.rfr, self.misf, self.jpgnet, self.gated, self.pen, self.labels)
-        return tuple(section for section in named if section is not None)
+        published = (self.rfr, self.misf, self.jpgnet, self.gated, self.pen, self.spl, self.spg)
+        return tuple(section for section in (*published, self.stages, self.labels) if section is not None)
 
     @property
     def published(self) -> dict[str, float]:

@@ -105,7 +105,7 @@ class TrainingConfig:
             nothing else run in evaluation mode.
         freeze_norm: every BatchNorm of the network runs in evaluation mode, on the running statistics that it began
             with; its weight and bias are trained all the same.
-        discriminator: `patch`, or that of a published network, `gated` (which sees the hole) or `pen`.
+        discriminator: `patch`, or that of a published network, `gated` (which sees the hole), `pen`, `spg` or `spl`.
         discriminator_lr: constant learning rate of the discriminator; used where the adversarial weight is above 0.
         discriminator_betas: of its AdamW; without them those of the network's.
         discriminator_width: channels of the discriminator's first layer.
@@ -140,7 +140,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     freeze: tuple[str, ...] = ()
     freeze_norm: bool = False
-    discriminator: Literal["patch", "gated", "pen"] = "patch"
+    discriminator: Literal["patch", "gated", "pen", "spg", "spl"] = "patch"
     discriminator_lr: float = 1e-4
     discriminator_betas: tuple[float, float] | None = None
     discriminator_width: int = 64
