@@ -111,7 +111,7 @@ def remove_leftovers(folder: str | os.PathLike) -> int:
     """
     removed, now = 0, time.time()
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(Path(folder)) as entries:
             for entry in entries:
                 if not (match := _PART.fullmatch(entry.name)) or not entry.is_file(follow_symlinks=False):
                     continue

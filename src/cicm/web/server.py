@@ -18,7 +18,8 @@ from starlette.routing import BaseRoute, Route
 
 from cicm import __version__
 from cicm.exemplar import align, patches
-from cicm.inference.inpainter import Inpainter
+from cicm.inference.arrays import PatchInpainter
+from cicm.inference.painter import PictureInpainter
 from cicm.inference.settings import FILLS
 from cicm.photos.formats import ENDINGS
 from cicm.photos.headers import FORMATS
@@ -66,7 +67,9 @@ class Info(BaseModel):
     limits: Limit
     formats: list[str] = Field(description="What is opened.")
     answers: list[str] = Field(description="What `format` takes.")
-    fills: list[str] = Field(description="What `fill` takes here; without PyPatchMatch the network alone is left.")
+    fills: list[str] = Field(
+        description="What `fill` takes here, the default first; without PyPatchMatch the network alone is left."
+    )
     album: bool = Field(description="Whether other photos can lend pixels; without OpenCV they can't.")
 
 
@@ -84,8 +87,16 @@ class Problem(BaseModel):
     error: str = Field(description="One sentence on what was wrong, then what to do.")
 
 
+def _fills(inpainter: PictureInpainter) -> list[str]:
+    """What `fill` takes, the model's own way first."""
+    own = inpainter.settings.fill
+    if isinstance(inpainter, PatchInpainter):
+        return [own]
+    return [own, *(fill for fill in FILLS if fill != own)] if patches.available() else ["network"]
+
+
 def create_app(
-    inpainter: Inpainter,
+    inpainter: PictureInpainter,
     *,
     limits: Limits | None = None,
     token: str | None = None,
@@ -108,13 +119,15 @@ def create_app(
         model=Model(
             name=model_name or "unnamed",
             network=type(getattr(inpainter.model, "network", inpainter.model)).__name__,
-            parameters=sum(parameter.numel() for parameter in inpainter.model.parameters()),
+            parameters=sum(parameter.numel() for parameter in inpainter.model.parameters())
+            if hasattr(inpainter.model, "parameters")
+            else 0,
             device=str(inpainter.device),
         ),
         limits=Limit(**vars(limits), max_grow=MAX_GROW),
         formats=[format_.lower() for format_ in FORMATS],
         answers=_ANSWERS,
-        fills=list(FILLS) if patches.available() else ["network"],
+        fills=_fills(inpainter),
         album=align.available(),
     )
 
@@ -416,7 +429,7 @@ _INPAINT_PARTS: dict[str, dict[str, Any]] = {
         "type": "string",
         "enum": list(FILLS),
         "description": "`network`: smooth and safe. `exemplar`: real pixels from elsewhere in the photo, sharp. "
-        "`both`, the default: joined.",
+        "`both`: joined, the default of our own model; another model's fill is used alone by default.",
     },
     "seed": {
         "type": "integer",

@@ -25,8 +25,7 @@ import numpy as np
 from cicm.conventions import InputError, notices_kept
 from cicm.exemplar.handful import Handful
 from cicm.files import digest_of
-from cicm.inference.inpainter import Inpainter
-from cicm.inference.painter import LARGE_HOLE
+from cicm.inference.painter import LARGE_HOLE, PictureInpainter
 from cicm.inference.report import Report
 from cicm.photos.headers import PictureTooLarge
 from cicm.photos.marking import Marks, mark
@@ -88,7 +87,7 @@ class Workshop:
         limits: for pixels and the length of the line.
     """
 
-    def __init__(self, inpainter: Inpainter, limits: Limits) -> None:
+    def __init__(self, inpainter: PictureInpainter, limits: Limits) -> None:
         self.inpainter = inpainter
         self.limits = limits
         self._inside = 0
@@ -97,7 +96,8 @@ class Workshop:
         self._files = ThreadPoolExecutor(2, thread_name_prefix="cicm-files")
         self._network = ThreadPoolExecutor(1, thread_name_prefix="cicm-network")
         self._current: threading.Event | None = None
-        self._hooks = [module.register_forward_pre_hook(self._look) for module in inpainter.model.modules()]
+        modules = getattr(inpainter.model, "modules", tuple)  # only a network of torch has layers to stop before
+        self._hooks = [module.register_forward_pre_hook(self._look) for module in modules()]
 
     def close(self) -> None:
         """Stop what runs, and let the threads end."""
