@@ -106,7 +106,9 @@ def engine(config: RunConfig, accelerator: str, devices: int) -> Any:
 
 def _some_are_unused(config: RunConfig) -> bool:
     """Whether parameters may get no gradient: a ratio head that is not asked, anchors that are only looked up."""
-    return any(m.ratio != "estimated" or not KINDS[m.kind].writes for m in config.model.memories.values())
+    loss = config.objective.labels
+    idle = config.model.labels is not None and (loss is None or not loss.cross_entropy)  # a head that nothing teaches
+    return idle or any(m.ratio != "estimated" or not KINDS[m.kind].writes for m in config.model.memories.values())
 
 
 def new_run(config: RunConfig, fabric: Any) -> Run:
