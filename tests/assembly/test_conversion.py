@@ -22,7 +22,8 @@ from cicm.networks import create
 from cicm.networks.originals import original_code, original_shapes
 
 CASES = [("rfr", {"width": 8}), ("rfr", {"width": 8, "kernel": 5}), ("misf", {"width": 4})]
-COUNTER = {"rfr": "n_iter", "misf": "iteration"}
+CASES += [("spl", {"width": 2, "blocks": 2, "dense": 3, "teacher": 5})]
+COUNTER = {"rfr": "n_iter", "misf": "iteration", "spl": "iteration"}
 
 
 def state_of(name: str, **options: object) -> dict[str, torch.Tensor]:
