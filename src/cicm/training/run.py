@@ -157,7 +157,15 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
 def make_discriminator(config: RunConfig) -> torch.nn.Module | None:
     """The discriminator that the objective asks for; None if it asks for none."""
     if config.objective.weights.adversarial:
-        return DISCRIMINATORS[config.training.discriminator](width=config.training.discriminator_width)
+        width, more = config.training.discriminator_width, {}
+        if config.objective.judged == "labelled":
+            if config.training.discriminator != "spg" or config.model.labels is None:
+                raise InputError(
+                    "objective.judged = 'labelled' needs training.discriminator = 'spg', which judges label maps too, "
+                    "and [model.labels], which says of which classes."
+                )
+            more = {"classes": config.model.labels.classes}
+        return DISCRIMINATORS[config.training.discriminator](width=width, **more)
     return None
 
 
