@@ -16,7 +16,7 @@ from cicm.networks import (
     unet,
 )  # each registers itself
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
-from cicm.networks.discriminators import PatchDiscriminator
+from cicm.networks.discriminators import MapDiscriminator, PatchDiscriminator
 from cicm.networks.gated import GatedDiscriminator
 from cicm.networks.pen import PENDiscriminator
 from cicm.networks.registry import create, maker, names, register

@@ -12,6 +12,7 @@ from torch import Tensor
 from cicm.conventions import InputError
 from cicm.objectives.adversarial import Adversary
 from cicm.objectives.labels import LabelObjective
+from cicm.objectives.lama import LaMaObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
 from cicm.objectives.scales import GatedObjective, PENObjective
@@ -50,8 +51,8 @@ class ObjectiveConfig:
             `weights.adversarial`.
         judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF), or, `labelled`, that and
             beside it the predicted labels, against the image and its label map (SPG-Net's port).
-        rfr, misf, jpgnet, gated, pen, spl, spg: the published objectives; a section that is there, even an empty one,
-            is added.
+        rfr, misf, jpgnet, gated, pen, spl, spg, lama: the published objectives; a section that is there, even an empty
+            one, is added. LaMa's has a discriminator of its own, so that `weights.adversarial` must then be 0.
         stages: L1 of the last and of the earlier predictions; likewise.
         labels: cross entropy of the label maps that the model predicts; likewise.
     """
@@ -74,11 +75,24 @@ class ObjectiveConfig:
     spg: SPGObjective | None = None
     stages: StagesObjective | None = None
     labels: LabelObjective | None = None
+    lama: LaMaObjective | None = None
+
+    def __post_init__(self) -> None:
+        if self.judged_by_maps and self.weights.adversarial:
+            raise InputError(
+                "objective.weights.adversarial and objective.lama both train a discriminator; set weights.adversarial "
+                "to 0, or objective.lama.adversarial and objective.lama.matching."
+            )
+
+    @property
+    def judged_by_maps(self) -> bool:
+        """Whether LaMa's discriminator takes part."""
+        return self.lama is not None and self.lama.needs_judge
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The published objectives that are asked for."""
-        published = (self.rfr, self.misf, self.jpgnet, self.gated, self.pen, self.spl, self.spg)
+        published = (self.rfr, self.misf, self.jpgnet, self.gated, self.pen, self.spl, self.spg, self.lama)
         return tuple(section for section in (*published, self.stages, self.labels) if section is not None)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from cicm.assembly import ModelConfig
@@ -39,6 +39,8 @@ class DataConfig:
         native: share of the crops that are cut out without reducing.
         flip: mirror half of the photos left to right.
         small: what a photo smaller than the crop does: `error`, `skip` or `enlarge`.
+        holes: how training holes are drawn: `bands`, or `lama`, as LaMa was trained, which looks at none of the next
+            three (validation's always are of a band).
         bands: the shares of missing image that holes are drawn from, evenly.
         kinds: kinds of generated holes, see `cicm.data.generators.KINDS`.
         border: share of the holes that keep a free border.
@@ -63,6 +65,7 @@ class DataConfig:
     native: float = 0.5
     flip: bool = True
     small: Literal["error", "skip", "enlarge"] = "error"
+    holes: Literal["bands", "lama"] = "bands"
     bands: tuple[str, ...] = tuple(BANDS)
     kinds: tuple[str, ...] = ("strokes", "blobs", "boxes", "mixed")
     border: float = 0.4
@@ -207,6 +210,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         labels = self.model.labels
+        if labels is not None and not labels.layout:
+            labels = replace(labels, layout=self.data.layout)
+            object.__setattr__(self, "model", replace(self.model, labels=labels))
         if labels is not None and self.data.labels and labels.layout != self.data.layout:
             raise InputError(
                 f"the model's labels are those of {labels.layout}, the photos' those of {self.data.layout}. Set "

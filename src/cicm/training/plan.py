@@ -34,6 +34,7 @@ def describe_plan(config: RunConfig, output: Path) -> str:
     still = weights - sum(p.numel() for p in model.parameters() if p.requires_grad)
     discriminator = make_discriminator(config)
     judge = sum(p.numel() for p in discriminator.parameters()) if discriminator else 0
+    of_bands = f"of {', '.join(data.bands)} percent"
     lines = [
         ("network", f"{config.model.network} {config.model.options or ''}, {_millions(weights)} parameters"),
         # some originals have a layer or two that they never use, which is no news here
@@ -43,7 +44,7 @@ def describe_plan(config: RunConfig, output: Path) -> str:
         *([("discriminator", f"{_millions(judge)} parameters")] if judge else []),
         ("training photos", f"{len(photos)} in {data.train}"),
         ("validation photos", f"{min(training.val_images, len(photos_in(data, 'val')))} of those in {data.val}"),
-        ("crops", f"{data.crop}x{data.crop}, holes of {', '.join(data.bands)} percent"),
+        ("crops", f"{data.crop}x{data.crop}, holes {'as LaMa draws them' if data.holes == 'lama' else of_bands}"),
         (
             "steps",
             f"{training.steps} of {data.batch_size} images ({training.accumulate} x {micro}), "

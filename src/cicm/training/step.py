@@ -22,8 +22,9 @@ from cicm.assembly import Inpainting, MemoryInpainter
 from cicm.conventions import InputError
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio
 from cicm.memory.terms import ratio_term, route_term, similarity_terms
-from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
+from cicm.objectives import ADVERSARIES, Features, Judge, ObjectiveConfig, Seen, reconstruction, weighted_total
 from cicm.ops import complete_cells, label_planes, missing_share
+from cicm.training.alternating import constant_judge, discriminator_step
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
 Batch = Mapping[str, Tensor]
@@ -40,7 +41,8 @@ class Players:
 
     Args:
         model: as the engine wrapped it (data-parallel, precision); called for every forward.
-        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
+        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term. LaMa's
+            is wrapped with its loss, see `training.alternating.Referee`.
         teacher: the averaged weights, whose look at whole photos tells learned routes what to choose; None for `bare`.
     """
 
@@ -176,6 +178,7 @@ def own_terms(
     *,
     features: Mapping[str, Features] | None = None,
     share: Tensor | None = None,
+    judge: Judge | None = None,
     routes: Mapping[str, Tensor] | None = None,
     memories: Mapping[str, Any] | None = None,
 ) -> dict[str, Tensor]:
@@ -186,7 +189,7 @@ def own_terms(
     Args:
         portions: into how many equal parts the whole batch was cut, over ranks and micro-batches. The printed sum over
             regions is a sum over all of them, so that a portion's own counts so many times in the mean.
-        features, share: what the published objectives look at besides, see `Seen`.
+        features, share, judge: what the published objectives look at besides, see `Seen`.
         routes, memories: for `route`, what `route_targets` gives and the memories that were read.
     """
     image, hole = batch["image"], batch["hole"]
@@ -206,7 +209,7 @@ def own_terms(
         terms["route"] = route_term(memories, output.reads, routes, hole)
     if objective.sections:
         look = {"maps": output.maps, "label": batch.get("label"), "earlier": output.prediction.earlier}
-        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
+        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, judge=judge, **look)
         for section in objective.sections:
             terms |= section.terms(seen)
     return terms
@@ -256,8 +259,11 @@ def take_step(
     """
     batches = split(batch, accumulate)
     weights, model = objective.weights, players.bare
-    adversarial = players.discriminator is not None
+    alternating = objective.judged_by_maps
+    adversarial = players.discriminator is not None and not alternating
     look: dict[str, Any] = {"features": features, "share": _missing_in_batch(batch, objective)}
+    if alternating:
+        look["judge"] = constant_judge(fabric, players.bare_discriminator)
     whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
 
     def unbroken(piece: Batch) -> Inpainting | None:
@@ -322,6 +328,8 @@ def take_step(
     players.optimizer.step()
     for site, state in states.items():
         model.memories[site].commit(MemoryState(*(t.detach() for t in state)))  # type: ignore[operator, union-attr]
+    if alternating:
+        numbers |= _checked({"discriminator": discriminator_step(fabric, players, batches, clip, forward)})
     named = {
         name: torch.tensor(value, dtype=torch.float64)
         for name, value in numbers.items()
