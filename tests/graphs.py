@@ -176,15 +176,19 @@ class Image(nn.Module):
 
 def network(name: str, in_training: float) -> None:
     """In evaluation and in training mode, to run and to learn; `in_training` is the tolerance there."""
-    made, arguments = Image(create(name, width=8 if name == "rfr" else 4)), inputs(2, 32, 48)
+    made = Image(create(name, width=8 if name == "rfr" else 4))
+    arguments = inputs(2, *made.network.size.nearest(32, 48))
     for mode in (False, True):
         eager, compiled = copy.deepcopy(made).train(mode), copy.deepcopy(made).train(mode)
         expected = eager(*arguments)
         found = torch.compile(compiled, fullgraph=True, backend="aot_eager")(*arguments)
         assert (found - expected).abs().max() < (in_training if mode else 1e-5) * expected.abs().max(), mode
         if mode:
+            expected.sum().backward()
             found.sum().backward()
-            assert all(p.grad is not None for p in compiled.parameters() if p.requires_grad)
+            learning = [p.grad is not None for p in compiled.parameters()]
+            assert learning == [p.grad is not None for p in eager.parameters()]  # not the heads of earlier predictions
+            assert sum(learning) > len(learning) / 2
     made.eval()
     exported = export(made, arguments).module()
     assert (exported(*arguments) - made(*arguments)).abs().max() < 1e-5
@@ -223,7 +227,9 @@ CHECKS = {
     "attached whole": lambda: attached("whole"),
     "attached network": lambda: attached("network"),
     "attached diffusers": lambda: attached("diffusers"),
+    "gated": lambda: network("gated", 1e-5),
     "jpgnet": lambda: network("jpgnet", 1e-5),
+    "pen": lambda: network("pen", 1e-5),
     "rfr": lambda: network("rfr", 1e-3),  # statistics of the batch make more of the order of sums
     "misf compiles": misf_compiles,
     "misf exports": misf_exports,

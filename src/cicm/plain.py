@@ -10,8 +10,8 @@ Rules and where they come from:
     - `"1"` stays a string: a value that was converted in silence hides a mistake (msgspec's strict mode).
     - Unknown keys are refused: msgspec passes over them for dataclasses, so that check is ours.
     - NaN, Infinity and 1e999 are refused in JSON: the standard (RFC 8259, section 6) has no such numbers.
-    - Nesting without end and integers of thousands of digits are refused in one line: Python raises RecursionError and
-      ValueError for them, and a file from a stranger must not end in a traceback.
+    - Nesting without end and integers of more than 64 bits are refused in one line: Python raises RecursionError and
+      ValueError for some of them, others fail much later, and a file from a stranger must not end in a traceback.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from cicm.conventions import InputError
 from cicm.files import read_bounded, reason_of
 
 T = TypeVar("T")
+_DEEPEST = 64  # tables and lists in each other; files of ours have at most six
 
 
 # Dataclasses ----------------------------------------------------------------------------------------------------------
@@ -62,6 +63,10 @@ def from_plain(kind: type[T], plain: Any, where: str = "") -> T:
         Traceback (most recent call last):
         cicm.conventions.InputError: unknown key 'widht'; did you mean 'width'?
     """
+    try:
+        _shallow(plain)
+    except RecursionError as error:
+        raise InputError(f"{where or 'the data'}: {_why(error)}") from None
     leaves = list(_leaves(kind, plain, where))
     try:
         return msgspec.convert(plain, kind)
@@ -134,6 +139,8 @@ def _leaves(kind: Any, plain: Any, where: str) -> Iterator[tuple[Any, Any, str]]
         for index, value in enumerate(plain):
             yield from _leaves(args[index] if exact else args[0], value, f"{where}[{index}]")
     else:
+        if isinstance(plain, int) and not -(2**63) <= plain < 2**63:  # TOML has 64 bits, and so has torch
+            raise InputError(f"{where} must be a whole number of at most 64 bits; got one of {plain.bit_length()}.")
         yield kind, plain, where
 
 
@@ -197,10 +204,10 @@ def read_toml(path: str | os.PathLike, what: str, most_bytes: int = 1 << 20) -> 
     """
     data = read_bounded(path, most_bytes, what)
     try:
-        return tomllib.loads(data.decode())
+        return _shallow(tomllib.loads(data.decode()))
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} cannot be read as a {what}: {reason_of(error)} A {what} is a TOML file in UTF-8."
+            f"{path} cannot be read as a {what}: {_why(error)} A {what} is a TOML file in UTF-8."
         ) from error
 
 
@@ -226,9 +233,30 @@ def read_json(path: str | os.PathLike, what: str, most_bytes: int = 1 << 24) -> 
     """
     data = read_bounded(path, most_bytes, what)
     try:
-        return json.loads(data, parse_constant=_finite, parse_float=_finite)
+        return _shallow(json.loads(data, parse_constant=_finite, parse_float=_finite))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the {what} {os.fspath(path)} can't be read as JSON: {reason_of(error)}") from error
+        raise InputError(f"the {what} {os.fspath(path)} can't be read as JSON: {_why(error)}") from error
+
+
+def _shallow(plain: T) -> T:
+    """Refuse tables and lists in each other deeper than any file of ours, which later steps would walk by recursion."""
+    waiting: list[tuple[Any, int]] = [(plain, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise RecursionError
+        if isinstance(value, (dict, list)):
+            waiting += [(one, depth + 1) for one in (value.values() if isinstance(value, dict) else value)]
+    return plain
+
+
+def _why(error: BaseException) -> str:
+    """The reason in words for people: Python's own speak of its settings and of its stack."""
+    if isinstance(error, RecursionError):
+        return f"its tables or lists are nested deeper than {_DEEPEST}."
+    if "integer string conversion" in str(error):
+        return "it holds a whole number of thousands of digits."
+    return reason_of(error)
 
 
 def _finite(text: str) -> float:

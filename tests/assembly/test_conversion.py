@@ -22,7 +22,8 @@ from cicm.networks import create
 from cicm.networks.originals import original_code, original_shapes
 
 CASES = [("rfr", {"width": 8}), ("rfr", {"width": 8, "kernel": 5}), ("misf", {"width": 4})]
-COUNTER = {"rfr": "n_iter", "misf": "iteration"}
+CASES += [("spl", {"width": 2, "blocks": 2, "dense": 3, "teacher": 5})]
+COUNTER = {"rfr": "n_iter", "misf": "iteration", "spl": "iteration"}
 
 
 def state_of(name: str, **options: object) -> dict[str, torch.Tensor]:
@@ -95,6 +96,18 @@ def test_there_and_back_bit_for_bit(name: str, options: dict, tmp_path: Path) ->
     assert content[COUNTER[name]] == 0
     same(content["generator"], state)
     assert left(tmp_path) == ["back.pth", "original.pth", "ours.safetensors"]
+
+
+@pytest.mark.parametrize(("name", "key", "options"), [("gated", "G", {"attention": "port"}), ("pen", "netG", {})])
+def test_originals_without_a_container_of_ours(name: str, key: str, options: dict, tmp_path: Path) -> None:
+    """Bare, or in the container that is in use; back it goes bare."""
+    state = state_of(name, width=4)
+    for content in (state, {key: state, "optimizer": {}}):
+        file = saved(tmp_path / "original.pth", content)
+        done = convert(name, [file], tmp_path / "ours.safetensors", options=options, overwrite=True)
+        assert done.config == ModelConfig(name, {"width": 4, **options})
+        back = restore(name, done.paths[0], tmp_path / "back.pth", overwrite=True)
+        same(torch.load(back.paths[0], weights_only=True), state)
 
 
 def test_the_card_says_what_it_is_from(states: dict, tmp_path: Path) -> None:
@@ -321,6 +334,11 @@ def test_files_that_belong_to_training(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="holds only the state of an optimizer"):
             convert("rfr", [saved(tmp_path / "o.pth", content)], tmp_path / "x.safetensors")
     judge = {"conv1.0.weight_orig": torch.zeros(64, 3, 4, 4), "features.0.weight_orig": torch.zeros(64, 3, 4, 4)}
+    pens = {"encoder.0.weight_orig": torch.zeros(64, 3, 5, 5), "classifier.weight": torch.zeros(1, 512, 5, 5)}
+    gateds = {"conv1.conv_sn.weight": torch.zeros(64, 4, 5, 5), "conv1.conv_sn.weight_u": torch.zeros(64, 1)}
+    for name, content in (("pen", pens), ("pen", {"netG": pens}), ("gated", gateds), ("gated", {"G": gateds})):
+        with pytest.raises(InputError, match="holds a discriminator"):
+            convert(name, [saved(tmp_path / "d.pth", content)], tmp_path / "x.safetensors")
     for content in ({"discriminator": judge}, judge):
         for name in ("misf", "jpgnet"):
             with pytest.raises(InputError, match="holds a discriminator"):

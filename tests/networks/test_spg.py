@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.networks.spg import SPGNet, from_original, to_original
+from cicm.networks.spg import ScaledDiscriminator, SPGDiscriminator, SPGNet, from_original, to_original
 
 COUNTS = {"spg8": 96_016_715, "spg12": 96_054_351, "spg35": 96_270_758}
 
@@ -45,6 +45,45 @@ def test_it_gives_what_the_port_gave_and_its_names_come_back(oracles, name: str)
     assert ours.keys() == stored.keys() - {"seed", "shape", "classes"}
     errors = {key: oracles.error(tensor, stored[key]) for key, tensor in ours.items()}
     assert max(errors.values()) < 1e-5, errors
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", ["seg", "img"])
+@torch.no_grad()
+def test_its_discriminators_give_what_the_ports_gave(oracles, kind: str) -> None:
+    state, stored = oracles.state(f"spg8_d_{kind}"), oracles.outputs(f"spg8_d_{kind}.a")
+    image = oracles.picture(stored)[0] * 2 - 1
+    if kind == "seg":
+        numbers = oracles.layers.labels(int(stored["seed"]), *stored["shape"].tolist(), 8)
+        image = torch.from_numpy(oracles.layers.one_hot(numbers, 8))
+    judge = ScaledDiscriminator(image.shape[1], 64).eval()
+
+    def theirs(name: str) -> str:
+        _, scale, rest = name.split(".", 2)
+        layer, leaf = ("3", f"0.{rest[5:]}") if rest.startswith("last.") else rest.removeprefix("layers.").split(".", 1)
+        return f"D_{kind}.discriminator_{scale}.model{layer}.{leaf}"
+
+    judge.load_state_dict({name: state[theirs(name)] for name in judge.state_dict()})
+    assert {theirs(name) for name in judge.state_dict()} == state.keys()
+    found = {}
+    for scale, (logits, maps) in enumerate(judge(image)):
+        found[f"scale{scale}"] = logits
+        found |= {f"scale{scale}_feature{i}_mean": m.mean((2, 3)) for i, m in enumerate(maps)}
+    assert found.keys() == stored.keys() - {"seed", "shape"}
+    errors = {key: oracles.error(tensor, stored[key]) for key, tensor in found.items()}
+    assert max(errors.values()) < 1e-5, errors
+
+
+def test_all_scales_of_picture_and_labels_count_alike() -> None:
+    judge = SPGDiscriminator(4, classes=5).eval()
+    image, labels = torch.rand(2, 3, 32, 48), torch.rand(2, 5, 32, 48)
+    together = judge(torch.cat([image, labels], 1))
+    (picture, _), *_ = judge.picture(image * 2 - 1)
+    (said, _), *_, (coarsest, _) = judge.labels(labels)
+    assert together.shape == (2, 6, *picture.shape[-2:])
+    assert torch.equal(together[:, :1], picture)
+    assert torch.equal(together[:, 3:4], said)
+    assert set(together[:, 5].unique().tolist()) == set(coarsest.unique().tolist())
 
 
 @pytest.fixture

@@ -9,7 +9,16 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from cicm.conventions import InputError
-from cicm.networks.spl import SPL, HoleNorm, ImportanceNorm, Modulation, from_original, region_norm, to_original
+from cicm.networks.spl import (
+    SPL,
+    HoleNorm,
+    ImportanceNorm,
+    Modulation,
+    SPLDiscriminator,
+    from_original,
+    region_norm,
+    to_original,
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +110,27 @@ def test_its_layers_give_what_the_originals_gave(oracles) -> None:
     for case, layout in (("spade", (2, 6, 12, 16)), ("spade_resized", (2, 6, 6, 8))):
         given = normal("spl.spade.layout" + ("_small" if "resized" in case else ""), layout)
         assert oracles.error(modulated(x, given), stored[case]) < 1e-5, case
+
+
+@pytest.mark.shared
+@torch.no_grad()
+def test_its_discriminator_gives_what_the_original_gave(oracles) -> None:
+    state, stored = oracles.state("spl_d"), oracles.outputs("spl_d.a")
+    judge = SPLDiscriminator().eval()
+    found = {}
+    for number, layer in enumerate(judge.layers, start=1):
+        name = "features.0" if number == 1 else f"conv{number}.0"
+        assert [*layer.state_dict()] == [f"parametrizations.weight.{key}" for key in ("original", "0._u", "0._v")]
+        values = [state[f"{name}.weight_{key}"] for key in ("orig", "u", "v")]
+        layer.load_state_dict(dict(zip(layer.state_dict(), values, strict=True)))
+        after = (lambda x: x) if number == 5 else (lambda x: F.leaky_relu(x, 0.2))
+        layer.register_forward_hook(
+            lambda _m, _i, out, key=f"conv{number}_mean", after=after: found.update({key: after(out).mean((2, 3))})
+        )
+    found["output"] = torch.sigmoid(judge(oracles.picture(stored)[0]))
+    assert found.keys() == stored.keys() - {"seed", "shape"}
+    errors = {key: oracles.error(tensor, stored[key]) for key, tensor in found.items()}
+    assert max(errors.values()) < 1e-5, errors
 
 
 def test_each_region_gets_mean_0_and_variance_1_of_its_own() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cicm.assembly.weights import check_buildable
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.recipes import load_recipe, recipe_names
@@ -25,6 +26,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             label = np.full((64, 64), index, np.uint8)  # for recipes with label maps: SegNet's layout of CamVid
             (folder / f"{part}annot").mkdir(exist_ok=True)
             Image.fromarray(label).save(folder / f"{part}annot" / f"{index}.png")
+            for kind, what, pixels in (  # and the layout of Cityscapes
+                ("leftImg8bit", "leftImg8bit", rng.integers(0, 255, (64, 64, 3), np.uint8)),
+                ("gtFine", "gtFine_labelIds", label + 7),
+            ):
+                (folder / kind / part / "ulm").mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / kind / part / "ulm" / f"ulm_000000_00000{index}_{what}.png")
     return folder
 
 
@@ -122,10 +129,52 @@ def test_what_is_wrong_is_named(tmp_path: Path):
         ("[training]\nsteps = 1\n", "model is missing"),
         ("extends = 3\n", "extends must be the name of one recipe"),
         ('extends = "nothing-like-it"\n', "unknown recipe 'nothing-like-it'"),
+        *((f"extends = {name}\n", "A path is no name") for name in ('"../x"', '"/etc/passwd"', '"a/b"', '"a\\u0000b"')),
+        (f'extends = "{"x" * 5000}"\n', "A path is no name"),
+        (UNET + f"[training]\nsteps = {'1' * 5000}\n", "it holds a whole number of thousands of digits."),
+        (UNET + f"[training]\nsteps = {'1' * 4000}\n", "training.steps must be a whole number of at most 64 bits"),
+        (UNET + f"[training]\nlr = {10**30}\n", "training.lr must be a whole number of at most 64 bits"),
+        (UNET + f"[model.options]\nwidth = {10**30}\n", "model.options.width must be a whole number of at most 64"),
+        (UNET + f"x = {'[' * 5000}{']' * 5000}\n", "nested deeper than 64"),
+        (UNET + f"x = {'{a=' * 5000}1{'}' * 5000}\n", "nested deeper than 64"),
+        (UNET + f"[model.options.{'.'.join('a' * 3000)}]\nb = 1\n", "nested deeper than 64"),
+        (UNET + "[data]\ncrop = 1000000000\n", "must be at most 268435456 pixels together"),
+        (UNET + "[data]\nbatch_size = 1000000000\n", "must be at most 268435456 pixels together"),
+        (UNET + "[data]\nworkers = 100000\n", "data.workers must be at most 1024"),
+        (UNET + "[training]\ndiscriminator_width = 1000000\n", "training.discriminator_width must be at most 4096"),
+        (UNET + "[training]\nlr = nan\n", "training.lr must be at least 0"),
     ):
         with pytest.raises(InputError, match="recipe ") as error:
             load_recipe(str(write(tmp_path, bad=text) / "bad.toml"))
         assert told in str(error.value), text
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model.options.width": 10**6}, "its numbers would take"),
+        ({"model.options.width": 10**18}, "can't be built so"),
+        ({"model.options.width": 0}, "width must be at least 1"),
+        ({"model.options.width": [1]}, "can't be built so"),
+        ({"model.memories.bottom.sets": 10**10}, "its numbers would take"),
+        ({"model.memories.bottom.contexts": 10**12}, "its numbers would take"),
+    ],
+)
+def test_a_model_that_no_machine_holds_is_refused_before_it_is_built(change: dict, told: str):
+    """Shapes are built without memory for their numbers, so that a small file can't ask for all there is."""
+    with pytest.raises(InputError) as error:
+        check_buildable(load_recipe("unet-cicm-toy", change).model)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+    check_buildable(load_recipe("unet-cicm-toy").model)
+
+
+def test_a_change_of_a_thousand_levels_is_one_line(capsys):
+    """As typed: --set model.options.a.a.a...=1."""
+    assert main(["train", "unet-cicm-toy", "--dry-run", "--set", f"model.options.{'.'.join('a' * 3000)}=1"]) == 2
+    told = capsys.readouterr().err
+    assert "nested deeper than 64" in told
+    assert told.count("\n") == 1
 
 
 def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path):

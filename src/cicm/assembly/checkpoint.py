@@ -25,7 +25,7 @@ from cicm.files import check_readable, digest_of
 
 State = dict[str, Tensor]
 
-_CONTAINERS = ("generator", "state_dict", "model")
+_CONTAINERS = ("generator", "state_dict", "model", "netG", "G")
 """Under which keys a checkpoint keeps the network; the first that is there counts."""
 _COUNTERS = ("n_iter", "iteration")
 _MAX_TENSORS = 100_000

@@ -239,7 +239,11 @@ def _told_of_another(network: str, one: Checkpoint) -> str:
         more = " (with its other parts)" if guess.part else ""
         return f"{one.path}: {guess}; use: cicm convert {guess.network} {one.path.name} -o OUT{more}."
     ends = {name.split(".")[0] for name in one.state}
-    if ends <= {"features", *(f"conv{i}" for i in range(1, 6))} and any(".weight_orig" in n for n in one.state):
+    edge_connects = {"features", *(f"conv{i}" for i in range(1, 6))}
+    of_judge = (ends <= edge_connects or ends == {"encoder", "classifier"}) and any(
+        "weight_orig" in n for n in one.state
+    )
+    if of_judge or all(".conv_sn." in n for n in one.state):  # MISF's and its kin's, PEN-Net's; the gated network's
         return f"{one.path} holds a discriminator, which repairs nothing; expected the generator's file."
     if all(name.startswith(("network.", "memories.")) for name in one.state):
         return f"{one.path} holds names of this package's own models, as a training checkpoint has them."

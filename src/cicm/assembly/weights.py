@@ -79,6 +79,27 @@ def save_weights(
     return target
 
 
+def check_buildable(config: ModelConfig) -> None:
+    """Refuse a model that can't be built, or that no weights file could hold; takes no memory for its numbers.
+
+    Raises:
+        InputError: as `build`; a size that makes no sense, or of more than `MAX_BYTES`.
+    """
+    try:
+        with torch.device("meta"):
+            tensors = build(config).state_dict().values()
+    except InputError:
+        raise
+    except (*UNUSABLE, AssertionError) as error:
+        told = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"model: the network {config.network!r} can't be built so: {told[:200]}") from error
+    if (size := sum(tensor.numel() * tensor.element_size() for tensor in tensors)) > MAX_BYTES:
+        raise InputError(
+            f"model: its numbers would take {size / 2**30:.0f} GiB; at most {MAX_BYTES // 2**30} GiB can be written "
+            "and read. Make the network narrower, or the memory smaller."
+        )
+
+
 def read_header(path: str | os.PathLike, what: str = "weights file") -> dict[str, str]:
     """The text in a safetensors file's header, without its tensors and without torch's help.
 

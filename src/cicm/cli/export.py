@@ -15,14 +15,14 @@ C++. The file accepts any batch, height and width that the network's size rule a
 model's card and its licence. Before the file is written, its output is compared with the model's.
 
 The graph takes `image` (B, 3, H, W), RGB in [0, 1], and `hole` (B, 1, H, W), 1 = missing, and returns `composite`.
-cicm inpaint --weights FILE.onnx fills photos without torch. ONNX needs the extra `export`: pip install 'cicm[export]'
+cicm inpaint --model FILE.onnx fills photos without torch. ONNX needs the extra `export`: pip install 'cicm[export]'
 """
 
 EXAMPLES = """\
 examples:
   cicm export --to onnx -o cicm.onnx                        (the included weights)
   cicm export mine.safetensors --to torch -o mine.pt2
-  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --weights cicm.onnx
+  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --model cicm.onnx
 """
 
 

@@ -37,6 +37,9 @@ By default the network's fill is joined with patches of the photo's own pixels. 
 --fill exemplar uses patches alone. With --album, photos of the same place lend their pixels where they show what is
 behind the hole. --variants makes several answers: OUTPUT, OUTPUT-2, OUTPUT-3.
 
+--model names another model, whose fill is used alone: lama or migan (first: cicm models get lama), a file of weights,
+telea, navier-stokes, biharmonic, or exemplar, which is patches without any network.
+
 In a folder, the photos in subfolders are filled too, and OUTPUT gets the same subfolders. A photo that fails is listed;
 the run continues. If a run is interrupted, the same command continues it. Exit code: 0 all done, 1 some photos failed,
 2 wrong input.
@@ -49,6 +52,7 @@ EXAMPLES = """examples:
   cicm inpaint photo.jpg --box 40,60,120,80 -o repaired.jpg    (no mask: 120 wide, 80 high, at 40, 60)
   cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --album holiday  (other photos lend pixels)
   cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --variants 3
+  cicm inpaint photo.jpg --mask mask.png -o repaired.jpg --model lama
   cicm inpaint photos --masks masks -o repaired                (photos/sub/a.jpg, masks/sub/a.png)
   cicm inpaint photos --mask logo.png -o repaired --dry-run    (one mask for all; only check)
   cicm inpaint photos --mask-suffix _mask -o repaired --grow 5 --report run.csv
@@ -102,8 +106,8 @@ def build_parser() -> ArgumentParser:
 
     default = FillSettings()
     add = parser.add_argument_group("how to fill").add_argument
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm, or .onnx (default: included)")
-    add("--fill", type=str, default=default.fill, metavar="NAME", help=f"{', '.join(FILLS)}: of real pixels")
+    add("--model", "--weights", type=str, metavar="NAME|FILE", help="a name, .safetensors or .onnx (default: included)")
+    add("--fill", type=str, metavar="NAME", help=f"{', '.join(FILLS)}: of real pixels (default: by the model)")
     add("--variants", type=int, default=1, metavar="N", help="one photo: so many answers, in files of their own")
     add(
         "--album", type=str, metavar="PATH", help="other photos: a folder, a file of cicm remember, or self in a folder"
@@ -150,10 +154,9 @@ def main(argv: Sequence[str]) -> int:
         InputError: whatever the caller or a file got wrong; nothing is written then.
     """
     for word in argv:
-        if word.split("=")[0] in ("--image", "--model"):
+        if word.split("=")[0] == "--image":
             raise InputError(
-                f"cicm has no {word.split('=')[0]}. Write: cicm inpaint PHOTO --mask MASK -o OUTPUT, where PHOTO may "
-                "be a folder. Name a file of weights with --weights."
+                "cicm has no --image. Write: cicm inpaint PHOTO --mask MASK -o OUTPUT, where PHOTO may be a folder."
             )
     options = parse(build_parser(), argv)
     if options.mask and os.path.isdir(options.mask) and os.path.isdir(options.photo):
@@ -168,16 +171,16 @@ def main(argv: Sequence[str]) -> int:
         return _inpaint(options)
 
 
-def _exported(options: Namespace) -> bool:
-    return bool(options.weights) and options.weights.lower().endswith(".onnx")
-
-
 def _settings_of(options: Namespace) -> FillSettings:
+    from cicm.export.opening import default_settings
+
     names = ("margin", "max_side", "strategy", "feather", "fill")
-    return FillSettings(**{name: options[name] for name in names})
+    return default_settings(options.model).changed(**{name: options[name] for name in names})
 
 
 def _check_fill(options: Namespace) -> None:
+    from cicm.export.opening import check_model
+
     settings, folder = _settings_of(options), os.path.isdir(options.photo)
     if options.variants < 1:
         raise InputError(f"--variants must be at least 1; got {options.variants}.")
@@ -185,15 +188,15 @@ def _check_fill(options: Namespace) -> None:
         raise InputError(f"--variants is for one photo; {options.photo} is a folder. Leave it out, or name a photo.")
     if options.variants > 1 and settings.fill == "network":
         raise InputError("--variants needs patches; the network alone has one answer. Leave --fill network out.")
+    found = check_model(options.model)
     if options.labels and folder:
         raise InputError(f"--labels is for one photo; {options.photo} is a folder. Leave it out, or name a photo.")
-    if options.labels and (_exported(options) or settings.strategy == "tile" or settings.fill == "exemplar"):
+    other = found is not None and not str(found).endswith(".safetensors")
+    if options.labels and (other or settings.strategy == "tile" or settings.fill == "exemplar"):
         raise InputError(
             "--labels needs a .safetensors file of weights, which sees the photo in one piece; leave out "
-            f"{'--weights FILE.onnx' if _exported(options) else f'--strategy {settings.strategy}, --fill exemplar'}."
+            f"{f'--model {options.model}' if other else f'--strategy {settings.strategy}, --fill exemplar'}."
         )
-    if options.weights:
-        check_readable(options.weights, "weights")
     if options.album == "self" and not folder:
         raise InputError(f"--album self is for a folder of photos; {options.photo} is none. Name a folder as album.")
     if options.album and options.album != "self" and not os.path.isdir(options.album):
@@ -201,15 +204,12 @@ def _check_fill(options: Namespace) -> None:
 
 
 def inpainter_of(options: Namespace, album: Album | None) -> PictureInpainter:
-    """The weights and the way of filling that the options ask for; loads what runs the network."""
+    """The model and the way of filling that the options ask for; loads what runs the network."""
+    from cicm.export.opening import open_inpainter
+
+    quick = not os.path.isdir(options.photo) and not options.labels  # a folder waits for torch once alone
     settings = _settings_of(options)
-    if _exported(options):
-        from cicm.export.onnx_runtime import OnnxInpainter
-
-        return OnnxInpainter.from_file(options.weights, device=options.device, album=album, settings=settings)
-    from cicm.inference import Inpainter
-
-    return Inpainter.from_pretrained(options.weights, device=options.device, album=album, settings=settings)
+    return open_inpainter(options.model, device=options.device, album=album, settings=settings, quick=quick)
 
 
 def album_of(options: Namespace, own: Sequence[Path] = ()) -> Album | None:
@@ -296,7 +296,7 @@ def _inpaint(options: Namespace) -> int:
     from cicm.photos.marking import mark
     from cicm.photos.photo import open_photo, save_photo
 
-    inputs = [options.photo, *(file for file in (options.mask, options.weights, options.labels) if file)]
+    inputs = [options.photo, *(file for file in (options.mask, options.model, options.labels) if file)]
     check_readable(options.photo, "photo")
     if options.mask:
         check_readable(options.mask, "mask")

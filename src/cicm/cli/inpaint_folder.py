@@ -108,7 +108,7 @@ def _run_of(
     from cicm.folders.on_ray import RayRun, connected
 
     there = options.clone()  # an actor starts in another folder
-    there.weights = os.path.abspath(options.weights) if options.weights else None
+    there.model = os.path.abspath(options.model) if options.model and os.path.exists(options.model) else options.model
     actors = stack.enter_context(connected(options.address, options.workers))
     return RayRun(partial(inpainter_of, there), task, actors, batch=options.batch, ram=options.ram * 2**20)
 

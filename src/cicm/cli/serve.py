@@ -31,6 +31,7 @@ with TLS, or forward the port with ssh.
 EXAMPLES = """examples:
   cicm serve                                     then open http://127.0.0.1:8080/
   cicm serve --port 0                            any free port
+  cicm serve --model lama                        with another model, after cicm models get lama
   cicm serve --host 0.0.0.0                      for the local network; prints a link with a token
   cicm serve --host 0.0.0.0 --host-name studio.example.org --token "$(cat token)"
   curl -F image=@photo.jpg -F mask=@mask.png http://127.0.0.1:8080/api/v1/inpaint -o repaired.jpg
@@ -45,7 +46,7 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("--host", type=str, default="127.0.0.1", help="address to listen on; 0.0.0.0 is every network")
     add("--port", type=int, default=8080, help="port; 0 chooses a free one")
-    add("--weights", type=str, metavar="FILE", help="a .safetensors file of cicm; default: the included weights")
+    add("--model", "--weights", type=str, metavar="NAME|FILE", help="as of cicm inpaint; default: the included weights")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
     add = parser.add_argument_group("who may use it").add_argument
@@ -78,30 +79,19 @@ def main(argv: Sequence[str]) -> int:
         warnings.simplefilter("ignore")  # about single files; what matters stands in the answer
         import uvicorn
 
-        from cicm.assembly import default_weights
-        from cicm.inference import Inpainter
+        from cicm.export.opening import open_inpainter
+        from cicm.inference.models import SHIPPED
+        from cicm.web.connections import configuration
         from cicm.web.server import create_app
 
-        weights = Path(options.weights) if options.weights else default_weights()
-        inpainter = Inpainter.from_pretrained(weights, device=options.device)
+        name = Path(options.model).stem if options.model else SHIPPED
+        inpainter = open_inpainter(options.model, device=options.device)
         names = {*options.host_name, options.host, *_own_names()}
-        app = create_app(inpainter, limits=limits, token=token, names=names, model_name=weights.stem)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            ws="none",
-            lifespan="on",
-            limit_concurrency=max(256, 4 * limits.queue),
-            timeout_graceful_shutdown=3,
-        )
-        for line in told(options.host, listener.getsockname()[1], token, f"{weights.stem} on {inpainter.device}"):
+        app = create_app(inpainter, limits=limits, token=token, names=names, model_name=name)
+        for line in told(options.host, listener.getsockname()[1], token, f"{name} on {inpainter.device}"):
             print(line, flush=True)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(configuration(app)).run(sockets=[listener])
         print("cicm: stopped", file=sys.stderr)
     return 0
 

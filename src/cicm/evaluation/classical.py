@@ -12,11 +12,8 @@ from torch import Tensor
 
 from cicm.conventions import InputError
 from cicm.data.pair_lists import Pair
+from cicm.exemplar import classical
 from cicm.ops import composite
-
-_RADIUS = 5
-"""Neighbourhood of the OpenCV methods, in pixels: of 1, 3, 5 and 8 the one without a weak spot, by PSNR on
-validation photos in both sizes and all bands (the best of the four is at most 0.15 dB better anywhere)."""
 
 
 class Method(abc.ABC):
@@ -108,33 +105,34 @@ class OpenCV(Classical):
         radius: of the neighbourhood that a pixel is filled from, in pixels.
     """
 
-    flag: ClassVar[str]
     words: ClassVar[str]
 
-    def __init__(self, radius: float = _RADIUS) -> None:
+    def __init__(self, radius: float = classical.RADIUS) -> None:
         if not 0 < radius <= 100:
             raise InputError(f"the radius of {self.name} must be above 0 and at most 100 pixels; got {radius}.")
         self.radius = radius
         self.detail = f"{self.words}, cv2.inpaint, radius {radius:g} px, 8-bit RGB"
 
     def prepare(self, pairs: Sequence[Pair]) -> None:
-        _cv2()
-
-    def fill_one(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        cv2 = _cv2()
-        return cv2.inpaint(image, hole.astype(np.uint8), self.radius, getattr(cv2, self.flag))
+        classical.opencv()
 
 
 class Telea(OpenCV):
     """Fast marching (Telea, Journal of Graphics Tools 2004)."""
 
-    name, flag, words = "telea", "INPAINT_TELEA", "fast marching (Telea 2004)"
+    name, words = "telea", "fast marching (Telea 2004)"
+
+    def fill_one(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        return classical.telea(image, hole, self.radius)
 
 
 class NavierStokes(OpenCV):
     """Fluid dynamics (Bertalmio, Bertozzi and Sapiro, CVPR 2001)."""
 
-    name, flag, words = "navier-stokes", "INPAINT_NS", "Navier-Stokes (Bertalmio et al. 2001)"
+    name, words = "navier-stokes", "Navier-Stokes (Bertalmio et al. 2001)"
+
+    def fill_one(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        return classical.navier_stokes(image, hole, self.radius)
 
 
 class _XPhoto(Classical):
@@ -171,22 +169,16 @@ class Frequencies(_XPhoto):
 
 
 class Biharmonic(Classical):
-    """The smoothest surface through the known pixels (Damelin and Hoang, 2018), from scikit-image.
-
-    Regions of the hole are solved apart: the equations of two regions share an unknown only where these are nearer
-    than the reach of the operator, which scikit-image counts as one region. So the result is that of one large
-    system up to rounding, and holes of many pieces are faster.
-    """
+    """The smoothest surface through the known pixels (Damelin and Hoang, 2018), from scikit-image."""
 
     name = "biharmonic"
     detail = "skimage.restoration.inpaint_biharmonic, float64 RGB, regions solved apart"
 
     def prepare(self, pairs: Sequence[Pair]) -> None:
-        _inpaint_biharmonic()
+        classical.scikit_image()
 
     def fill_one(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        solve = _inpaint_biharmonic()
-        return solve(image / 255.0, hole, channel_axis=-1, split_into_regions=True)
+        return classical.biharmonic(image, hole)
 
 
 CLASSICAL: dict[str, type[Classical]] = {
@@ -205,29 +197,11 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return tensor.float().div(255) if tensor.dtype == torch.uint8 else tensor.float()
 
 
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        raise InputError(
-            'OpenCV is missing, which Telea, Navier-Stokes, the shift map and FSR need: pip install "cicm[baselines]".'
-        ) from None
-    return cv2
-
-
 def _xphoto() -> Any:
-    cv2 = _cv2()
+    cv2 = classical.opencv()
     if not hasattr(cv2, "xphoto"):
         raise InputError(
             "the shift map and FSR need OpenCV's contributed modules. Put opencv-contrib-python-headless in the place "
             "of opencv-python-headless."
         )
     return cv2
-
-
-def _inpaint_biharmonic() -> Any:
-    try:
-        from skimage.restoration import inpaint_biharmonic
-    except ImportError:
-        raise InputError('the biharmonic fill needs scikit-image: pip install "cicm[baselines]".') from None
-    return inpaint_biharmonic

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from cicm import __version__
 from cicm.assembly import LoadedModel
-from cicm.conventions import InputError
+from cicm.conventions import InputError, SizeRule
 from cicm.export.onnx_runtime import FORMAT
 from cicm.files import atomic, check_output
 from cicm.locks import alone, lock_of
@@ -93,7 +93,7 @@ def export(loaded: LoadedModel, path: str | os.PathLike, kind: str, *, overwrite
     if kind == "onnx":
         _need_packages()
     program = _Program(loaded.model).eval()
-    sizes = _sizes(loaded.model.network.size)
+    sizes = _sizes(exported_rule(loaded.model.network.size))
     with alone(lock_of(target), f"another process writes {target}"), atomic(target, overwrite=overwrite) as temporary:
         with _quietly(), torch.no_grad():
             try:
@@ -121,7 +121,7 @@ def check_export(path: str | os.PathLike, kind: str, *, overwrite: bool = False)
 
 def _metadata(loaded: LoadedModel) -> dict[str, str]:
     """What the file says about itself; `card` and `config` are those of the weights file."""
-    rule = loaded.model.network.size
+    rule = exported_rule(loaded.model.network.size)
     return {
         "cicm.format": FORMAT,
         "cicm.version": __version__,
@@ -145,6 +145,16 @@ def example(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     return image, hole
 
 
+def exported_rule(rule: SizeRule) -> SizeRule:
+    """The sizes that a file takes: two steps of the rule at least, because torch fixes what can be 1.
+
+    Example:
+        >>> exported_rule(SizeRule(64, 64)).minimum, exported_rule(SizeRule(16, 32)).minimum
+        (128, 32)
+    """
+    return rule if rule.maximum else replace(rule, minimum=max(rule.minimum, 2 * rule.multiple_of))
+
+
 def _sizes(rule: Any) -> tuple[tuple[int, int, int], ...]:
     """At which to trace, and at which to compare. Nothing is 1 or equal where it need not be: that would get fixed."""
     sides = ((3, 64, 80), (1, 144, 80), (2, 96, 112), (1, max(32, rule.minimum), 128))
@@ -164,7 +174,8 @@ def _compare(program: nn.Module, run: Run, sizes: tuple[tuple[int, int, int], ..
 def _traced(program: nn.Module, inputs: tuple[Tensor, Tensor], rule: Any) -> torch.export.ExportedProgram:
     from torch.export import Dim
 
-    least = max(2, -(-rule.minimum // rule.multiple_of))  # torch fixes what can be 1
+    rule = exported_rule(rule)
+    least = -(-rule.minimum // rule.multiple_of)
     axes: dict[int, Any] = {0: Dim("batch", min=1)}
     for axis, name in ((2, "rows"), (3, "columns")) if not rule.maximum else ():
         side = Dim(name, min=least)

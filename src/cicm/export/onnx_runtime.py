@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from cicm.conventions import InputError, SizeRule
 from cicm.files import check_readable, digest_of
+from cicm.inference.arrays import ArrayInpainter, Device
 from cicm.inference.exemplars import Finder, lending
-from cicm.inference.painter import PictureInpainter
-from cicm.inference.plan import Plan
 from cicm.inference.settings import FillChanges, FillSettings
-from cicm.photos.resampling import averages, cubic, mirrored
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -32,35 +30,27 @@ SIDES = 4096
 """Largest number that a size rule is believed to have."""
 
 
-@dataclass(frozen=True)
-class Device:
-    """Where onnxruntime runs a network.
-
-    Args:
-        type: "cpu" or "cuda".
-    """
-
-    type: str
-    index: int = 0
-
-    def __str__(self) -> str:
-        return self.type if self.type == "cpu" else f"{self.type}:{self.index}"
-
-
 class OnnxModel:
     """An exported model, opened and checked.
 
     Args:
         path: a file that `cicm export --to onnx` wrote.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        threads: as `open_session`.
+        threads, tensors: as `open_session`.
 
     Raises:
         InputError: as `open_session`, or an ONNX file of something else.
     """
 
-    def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None) -> None:
-        self.session = open_session(path, device, threads)
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        tensors: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.session = open_session(path, device, threads, tensors)
         about = self.session.get_modelmeta().custom_metadata_map
         takes = {one.name: (one.type, len(one.shape)) for one in self.session.get_inputs()}
         gives = [one.name for one in self.session.get_outputs()]
@@ -85,10 +75,16 @@ class OnnxModel:
 
     def __call__(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """(B, 3, H, W) and (B, 1, H, W) float32, of a size that the rule allows -> (B, 3, H, W)."""
-        return self.session.run(None, {"image": image, "hole": hole})[0]
+        try:
+            return self.session.run(None, {"image": image, "hole": hole})[0]
+        except Exception as error:  # onnxruntime's own exceptions have no common base but this
+            told, (height, width) = " ".join(str(error).split())[:200], image.shape[2:]
+            raise InputError(
+                f"onnxruntime failed at {height}x{width} pixels: {told} Use a smaller max_side."
+            ) from error
 
 
-class OnnxInpainter(PictureInpainter):
+class OnnxInpainter(ArrayInpainter):
     """Fills holes in pictures of any size and kind, as `Inpainter` does, with onnxruntime and without torch.
 
     Args:
@@ -122,37 +118,18 @@ class OnnxInpainter(PictureInpainter):
         """The model in an .onnx file; arguments as `OnnxModel` and the class have them."""
         return cls(OnnxModel(path, device=device, threads=threads), settings, album=album, **changes)
 
-    def _call(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
-        return np.stack([self._call_one(*one, plan) for one in zip(colours, gone, strict=True)])
 
-    def _call_one(self, colours: np.ndarray, gone: np.ndarray, plan: Plan) -> np.ndarray:
-        size, missing = gone.shape, gone[..., None].astype(np.float32)
-        seen = colours.astype(np.float32) * (1 - missing)
-        if plan.work != size:  # averages over the known pixels alone
-            share = averages(1 - missing, plan.work)
-            known = (share >= 0.5).astype(np.float32)
-            seen = averages(seen, plan.work) / np.maximum(share, 0.5) * known
-            missing = 1 - known
-        axes = tuple(zip(plan.work, plan.padded, strict=True))
-        rows, columns = (mirrored(*axis, self.size.padding) for axis in axes)
-        inputs = (part[rows][:, columns].transpose(2, 0, 1)[None] for part in (seen, missing))
-        try:
-            filled = self.model(*(np.ascontiguousarray(one) for one in inputs))[0].transpose(1, 2, 0)
-        except Exception as error:  # onnxruntime's own exceptions have no common base but this
-            told = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"onnxruntime failed at {plan.padded[0]}x{plan.padded[1]} pixels: {told} Use a smaller max_side."
-            ) from error
-        top, left = (self.size.before(*axis) for axis in axes)
-        filled = filled[top : top + plan.work[0], left : left + plan.work[1]]
-        return np.clip(cubic(filled, size) if plan.work != size else filled, 0.0, 1.0)
-
-
-def open_session(path: str | os.PathLike, device: str = "auto", threads: int | None = None) -> InferenceSession:
+def open_session(
+    path: str | os.PathLike,
+    device: str = "auto",
+    threads: int | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+) -> InferenceSession:
     """A file as onnxruntime has it; files beside it are not read.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
+        tensors: those that the file says to lie elsewhere, by name.
         threads: of the network; None takes OMP_NUM_THREADS, as torch does, or onnxruntime's own choice.
 
     Raises:
@@ -176,6 +153,9 @@ def open_session(path: str | os.PathLike, device: str = "auto", threads: int | N
         with tempfile.TemporaryDirectory() as nothing:
             # A file may name others as its weights. They are looked for where there is none.
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
+            if tensors:
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in tensors.values()]
+                options.add_external_initializers(list(tensors), values)
             return onnxruntime.InferenceSession(file.read_bytes(), options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions have no common base but this
         told = " ".join(str(error).split())[:200]

@@ -244,9 +244,9 @@ class FolderPlan:
 
 
 def _name_of(model: Any) -> str:
-    """A model by its architecture and its numbers, or an exported one by its file: equal only if results are equal."""
-    if hasattr(model, "session"):
-        return model.name
+    """A model by its architecture and its numbers, one without torch by its name: equal only if results are."""
+    if isinstance(name := getattr(model, "name", None), str):
+        return name
     import torch
 
     digest = hashlib.blake2b(digest_size=8)

@@ -154,6 +154,7 @@ class Design:
     build: Callable[[], nn.Module]
     unused: tuple[str, ...] = ()  # beginnings of names in the file that belong to parts we leave out
     optional: tuple[str, ...] = ()  # endings of names in the network that older files do not have
+    left_over: tuple[str, ...] = ()  # endings of names in the file that served its training alone
 
 
 def load_network(design: Design, file: PublishedFile, path: str | Path | None = None) -> nn.Module:
@@ -191,7 +192,8 @@ def fill(design: Design, tensors: dict[str, Tensor], source: str) -> nn.Module:
     with torch.device("meta"):  # no memory, no random values
         network = design.build()
     wanted = network.state_dict()
-    given = {name: value for name, value in tensors.items() if not name.startswith(design.unused or ("\0",))}
+    beginnings, endings = design.unused or ("\0",), design.left_over or ("\0",)
+    given = {n: value for n, value in tensors.items() if not (n.startswith(beginnings) or n.endswith(endings))}
     for name, value in wanted.items():
         if name not in given and design.optional and name.endswith(design.optional):
             given[name] = torch.zeros(value.shape, dtype=value.dtype)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
@@ -135,6 +136,73 @@ class NormedResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
         return x + self.conv_block(x)
+
+
+class SPGDiscriminator(nn.Module):
+    """The port's discriminators: one for pictures, and with `classes` one for label maps.
+
+    Args:
+        width: channels of the first layers; the widest have 4 times as many. 2.0 M parameters each at 64.
+        classes: planes of label maps, given after the three of the picture; 0 for none.
+
+    Example:
+        >>> SPGDiscriminator(width=4)(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 19, 19])
+        >>> SPGDiscriminator(width=4, classes=5)(torch.rand(2, 8, 64, 64)).shape
+        torch.Size([2, 6, 19, 19])
+    """
+
+    def __init__(self, width: int = 64, classes: int = 0) -> None:
+        super().__init__()
+        self.classes = classes
+        self.picture = ScaledDiscriminator(3, width)
+        self.labels = ScaledDiscriminator(classes, width) if classes else None
+
+    def forward(
+        self, image: Float[Tensor, "B planes H W"], hole: Float[Tensor, "B 1 H W"] | None = None
+    ) -> Float[Tensor, "B scales h w"]:
+        """Logits of all scales, stretched to the finest, so that each counts alike; the hole is not looked at."""
+        found = self.picture(image[:, :3] * 2 - 1)
+        found += self.labels(image[:, 3:]) if self.labels is not None else []
+        size = found[0][0].shape[-2:]
+        return torch.cat([F.interpolate(logits, size=size, mode="nearest") for logits, _ in found], 1)
+
+
+class ScaledDiscriminator(nn.Module):
+    """Three of one layout, for what is judged and for it at a half and a quarter of its size."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(PatchTrunk(channels, width) for _ in range(3))
+
+    def forward(self, planes: Float[Tensor, "B C H W"]) -> list[tuple[Tensor, list[Tensor]]]:
+        """For each scale, fine to coarse, the logits (B, 1, h, w) and the maps of the layers before them."""
+        found = []
+        for scale in self.scales:
+            found.append(scale(planes))
+            planes = F.avg_pool2d(planes, 3, 2, 1, count_include_pad=False)
+        return found
+
+
+class PatchTrunk(nn.Module):
+    """Four convolutions of 4x4, two of stride 2; batch normalisation after the middle two."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        w = width
+        layout = ((channels, w, 2, False), (w, 2 * w, 2, True), (2 * w, 4 * w, 1, True))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 4, stride, 2), *([nn.BatchNorm2d(b)] if normed else []), nn.LeakyReLU(0.2))
+            for a, b, stride, normed in layout
+        )
+        self.last = nn.Conv2d(4 * w, 1, 4, 1, 2)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B 1 h w"], list[Tensor]]:
+        maps: list[Tensor] = []
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        return self.last(x), maps
 
 
 # The port's names -----------------------------------------------------------------------------------------------------

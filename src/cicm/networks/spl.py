@@ -9,12 +9,14 @@ so that published weights load.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from cicm.conventions import InputError
 from cicm.networks.contract import Edit, FeatureSite, InpaintingNetwork, Prediction, SizeRule, unchanged
@@ -188,6 +190,34 @@ class Modulation(nn.Module):
             layout = F.interpolate(layout, size=x.shape[-2:], mode="nearest")
         read = F.relu(self.shared(layout))
         return F.instance_norm(x) * (1 + self.gamma(read)) + self.beta(read)
+
+
+class SPLDiscriminator(nn.Module):
+    """EdgeConnect's discriminator, which SPL was trained against: overlapping patches, spectral norm, no biases.
+
+    Args:
+        width: channels of the first layer; the widest has 8 times as many. 2.8 M parameters at 64.
+
+    Example:
+        >>> SPLDiscriminator(width=4)(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 1, 6, 6])
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        channels, strides = (3, width, 2 * width, 4 * width, 8 * width, 1), (2, 2, 2, 1, 1)
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(a, b, 4, stride, 1, bias=False))
+            for (a, b), stride in zip(pairwise(channels), strides, strict=True)
+        )
+
+    def forward(
+        self, image: Float[Tensor, "B 3 H W"], hole: Float[Tensor, "B 1 H W"] | None = None
+    ) -> Float[Tensor, "B 1 h w"]:
+        """Logits, one per patch; the image is taken in [0, 1] as it is, the hole is not looked at."""
+        for layer in self.layers[:-1]:
+            image = F.leaky_relu(layer(image), 0.2)
+        return self.layers[-1](image)
 
 
 # Normalisation by regions (RN, AAAI 2020) -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ Facts are those of the published code, where it differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,9 @@ from torch import Tensor
 from cicm.objectives.features import Features, perceptual, style
 from cicm.objectives.reconstruction import masked_l1, share_l1, total_variation
 from cicm.objectives.structure import structural_similarity
+
+Judge = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+"""Pictures (B, 3, H, W) in [0, 1] -> logits (B, 1, h, w), and the maps before them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Seen:
         maps: what the network predicts besides, by name; (B, N, h, w) logits of label maps begin with `labels`.
         earlier: (B, 3, h, w) each, predictions of earlier stages or smaller scales, coarse to fine.
         label: (B, H, W), classes of the whole picture, and void; None without label maps.
+        judge: pictures -> logits and maps of a discriminator without gradients of its own; for LaMa's alone.
     """
 
     prediction: Tensor
@@ -49,6 +53,7 @@ class Seen:
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     label: Tensor | None = None
     earlier: tuple[Tensor, ...] = ()
+    judge: Judge | None = None
 
 
 class Section:

@@ -12,9 +12,11 @@ from torch import Tensor
 from cicm.conventions import InputError
 from cicm.objectives.adversarial import Adversary
 from cicm.objectives.labels import LabelObjective
+from cicm.objectives.lama import LaMaObjective
 from cicm.objectives.published import JPGNetObjective, MISFObjective, RFRObjective, Section
 from cicm.objectives.reconstruction import Norm
 from cicm.objectives.scales import GatedObjective, PENObjective
+from cicm.objectives.semantic import SPGObjective, SPLObjective, StagesObjective
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,11 @@ class ObjectiveConfig:
         printed_similarities: Eq. 8 as sums of dot products, l = o included.
         adversary: the adversarial loss, `ragan` (Eq. 5-6), `bce` (MISF's) or `hinge` (DeepFill's); weighted by
             `weights.adversarial`.
-        judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
-        rfr, misf, jpgnet, gated, pen: the published objectives; a section that is there, even an empty one, is added.
+        judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF), or, `labelled`, that and
+            beside it the predicted labels, against the image and its label map (SPG-Net's port).
+        rfr, misf, jpgnet, gated, pen, spl, spg, lama: the published objectives; a section that is there, even an empty
+            one, is added. LaMa's has a discriminator of its own, so that `weights.adversarial` must then be 0.
+        stages: L1 of the last and of the earlier predictions; likewise.
         labels: cross entropy of the label maps that the model predicts; likewise.
     """
 
@@ -60,19 +65,35 @@ class ObjectiveConfig:
     ratio_reduction: Literal["mean", "sum"] = "mean"
     printed_similarities: bool = False
     adversary: Adversary = "ragan"
-    judged: Literal["composite", "prediction"] = "composite"
+    judged: Literal["composite", "prediction", "labelled"] = "composite"
     rfr: RFRObjective | None = None
     misf: MISFObjective | None = None
     jpgnet: JPGNetObjective | None = None
     gated: GatedObjective | None = None
     pen: PENObjective | None = None
+    spl: SPLObjective | None = None
+    spg: SPGObjective | None = None
+    stages: StagesObjective | None = None
     labels: LabelObjective | None = None
+    lama: LaMaObjective | None = None
+
+    def __post_init__(self) -> None:
+        if self.judged_by_maps and self.weights.adversarial:
+            raise InputError(
+                "objective.weights.adversarial and objective.lama both train a discriminator; set weights.adversarial "
+                "to 0, or objective.lama.adversarial and objective.lama.matching."
+            )
+
+    @property
+    def judged_by_maps(self) -> bool:
+        """Whether LaMa's discriminator takes part."""
+        return self.lama is not None and self.lama.needs_judge
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The published objectives that are asked for."""
-        named = (self.rfr, self.misf, self.jpgnet, self.gated, self.pen, self.labels)
-        return tuple(section for section in named if section is not None)
+        published = (self.rfr, self.misf, self.jpgnet, self.gated, self.pen, self.spl, self.spg, self.lama)
+        return tuple(section for section in (*published, self.stages, self.labels) if section is not None)
 
     @property
     def published(self) -> dict[str, float]:

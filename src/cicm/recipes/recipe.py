@@ -14,7 +14,8 @@ from cicm.plain import dump_toml, from_plain, read_toml, to_plain
 from cicm.training.config import RunConfig
 
 FOLDER = Path(__file__).parent / "files"
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")
+_BASE = re.compile(r"[^./\\\0][^/\\\0]{0,199}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,11 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     plain = _read(path)
     try:
         if base := plain.pop("extends", None):
-            if not isinstance(base, str):
-                raise InputError(f"extends must be the name of one recipe; got {base!r}.")
+            if not isinstance(base, str) or not _BASE.fullmatch(base):
+                raise InputError(
+                    f"extends must be the name of one recipe, beside this one or of the package; got {base!r:.200}. "
+                    "A path is no name: copy that recipe beside this one."
+                )
             below = _read(_find(base, beside=path))
             if "extends" in below:
                 raise InputError(
@@ -82,7 +86,9 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     except InputError as error:
         raise InputError(f"recipe {name}: {error}") from error
     if not _NAME.fullmatch(recipe.name):
-        raise InputError(f"a recipe's name must be of small letters, digits, dots and dashes; got {recipe.name!r}.")
+        raise InputError(
+            f"a recipe's name must be of small letters, digits, dots and dashes; got {recipe.name!r:.300}."
+        )
     return recipe
 
 

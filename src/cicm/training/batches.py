@@ -16,6 +16,7 @@ from torch import Tensor
 from cicm.conventions import InputError
 from cicm.data.datasets import Labels, TrainingPhotos, to_image
 from cicm.data.generators import HoleGenerator
+from cicm.data.lama_holes import LaMaHoles
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.datasets import classes_of, find, layout_named, photos_of
 from cicm.files import digest_of, evenly_spaced
@@ -99,7 +100,7 @@ def _stream(
     photos = TrainingPhotos(
         paths,
         data.crop,
-        HoleGenerator(data.bands, data.kinds, data.border),
+        LaMaHoles() if data.holes == "lama" else HoleGenerator(data.bands, data.kinds, data.border),
         labels=_labels_for(data, "train", paths),
         seed=seed,
         scale=data.scale,

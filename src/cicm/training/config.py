@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from cicm.assembly import ModelConfig
@@ -10,6 +10,10 @@ from cicm.conventions import BANDS, InputError
 from cicm.datasets import classes_of, layout_named
 from cicm.objectives import ObjectiveConfig
 from cicm.training.schedule import Schedule
+
+_MOST_PIXELS = 2**28  # of a batch: what no machine can hold is refused at once, not when its memory is full
+_MOST_WORKERS = 1024
+_MOST_WIDTH = 4096
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
@@ -35,6 +39,8 @@ class DataConfig:
         native: share of the crops that are cut out without reducing.
         flip: mirror half of the photos left to right.
         small: what a photo smaller than the crop does: `error`, `skip` or `enlarge`.
+        holes: how training holes are drawn: `bands`, or `lama`, as LaMa was trained, which looks at none of the next
+            three (validation's always are of a band).
         bands: the shares of missing image that holes are drawn from, evenly.
         kinds: kinds of generated holes, see `cicm.data.generators.KINDS`.
         border: share of the holes that keep a free border.
@@ -59,6 +65,7 @@ class DataConfig:
     native: float = 0.5
     flip: bool = True
     small: Literal["error", "skip", "enlarge"] = "error"
+    holes: Literal["bands", "lama"] = "bands"
     bands: tuple[str, ...] = tuple(BANDS)
     kinds: tuple[str, ...] = ("strokes", "blobs", "boxes", "mixed")
     border: float = 0.4
@@ -75,6 +82,12 @@ class DataConfig:
             _one_of(self, "val_split", tuple(layout.counts))
         _at_least(self, 1, "crop", "batch_size")
         _at_least(self, 0, "workers", "cache_mb", "limit", "large_crop", "large_every")
+        _at_most(self, _MOST_WORKERS, "workers")
+        if self.batch_size * max(self.crop, self.large_crop) ** 2 > _MOST_PIXELS:
+            raise InputError(
+                f"data.batch_size crops of data.crop (or data.large_crop) pixels must be at most {_MOST_PIXELS} pixels "
+                f"together, which take 3 GiB; got {self.batch_size} of {max(self.crop, self.large_crop)}."
+            )
         if bool(self.large_crop) != (self.large_every >= 2):
             raise InputError(
                 "data.large_crop and data.large_every (2 or above) go together; "
@@ -105,7 +118,7 @@ class TrainingConfig:
             nothing else run in evaluation mode.
         freeze_norm: every BatchNorm of the network runs in evaluation mode, on the running statistics that it began
             with; its weight and bias are trained all the same.
-        discriminator: `patch`, or that of a published network, `gated` (which sees the hole) or `pen`.
+        discriminator: `patch`, or that of a published network, `gated` (which sees the hole), `pen`, `spg` or `spl`.
         discriminator_lr: constant learning rate of the discriminator; used where the adversarial weight is above 0.
         discriminator_betas: of its AdamW; without them those of the network's.
         discriminator_width: channels of the discriminator's first layer.
@@ -140,7 +153,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     freeze: tuple[str, ...] = ()
     freeze_norm: bool = False
-    discriminator: Literal["patch", "gated", "pen"] = "patch"
+    discriminator: Literal["patch", "gated", "pen", "spg", "spl"] = "patch"
     discriminator_lr: float = 1e-4
     discriminator_betas: tuple[float, float] | None = None
     discriminator_width: int = 64
@@ -167,6 +180,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "steps", "accumulate", "val_images", "memory_seed_batches", "discriminator_width")
+        _at_most(self, _MOST_WIDTH, "discriminator_width")
         _at_least(self, 0, "warmup_steps", "weight_decay", "grad_clip", "log_every_steps", "save_every_steps")
         _at_least(self, 0, "validate_every_steps", "grid_images", "lr", "lr_last", "discriminator_lr", "seed")
         _at_least(self, 0, "stop_at", "memory_seed_step", "memory_reseed_every_steps", "memory_reseed_until")
@@ -196,6 +210,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         labels = self.model.labels
+        if labels is not None and not labels.layout:
+            labels = replace(labels, layout=self.data.layout)
+            object.__setattr__(self, "model", replace(self.model, labels=labels))
         if labels is not None and self.data.labels and labels.layout != self.data.layout:
             raise InputError(
                 f"the model's labels are those of {labels.layout}, the photos' those of {self.data.layout}. Set "
@@ -224,6 +241,13 @@ def _at_least(config: Any, low: float, *names: str) -> None:
     for name in names:
         if not getattr(config, name) >= low:
             raise InputError(f"{_section(config)}.{name} must be at least {low}; got {getattr(config, name)}.")
+
+
+def _at_most(config: Any, high: float, *names: str) -> None:
+    assert set(names) <= {f.name for f in fields(config)}
+    for name in names:
+        if not getattr(config, name) <= high:
+            raise InputError(f"{_section(config)}.{name} must be at most {high}; got {getattr(config, name)}.")
 
 
 def _one_of(config: Any, name: str, known: tuple[str, ...]) -> None:

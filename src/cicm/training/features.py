@@ -9,16 +9,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cicm.conventions import InputError
+from cicm.files import check_readable
+from cicm.metrics.dilated import ADE20K, STAGES
 from cicm.metrics.published import published
 from cicm.metrics.trunks import Design, Trunk, fill, read_tensors, vgg16, vgg19, vgg_layers
-from cicm.objectives import Features, ObjectiveConfig, Section
+from cicm.objectives import Features, LaMaObjective, ObjectiveConfig, Section
 from cicm.published import MissingWeights, locate
 
 DESIGNS: dict[str, Callable[[], Trunk]] = {"vgg16": vgg16, "vgg19": vgg19}
 """The registry's name of a file -> the classifier's convolutions."""
+
+ENCODER_URL = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet50dilated-ppm_deepsup/encoder_epoch_20.pth"
 
 
 class Maps:
@@ -46,6 +50,18 @@ class Maps:
         return [found[name] for name in layers]
 
 
+class Stages:
+    """LaMa's frozen encoder as the same kind of function; it normalises the images itself."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.encoder = encoder
+
+    def __call__(self, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        with torch.autocast(images.device.type, enabled=False):
+            found = dict(zip(STAGES, self.encoder(images), strict=True))
+        return [found[name] for name in layers]
+
+
 def load_features(objective: ObjectiveConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Features]:
     """What the objective's terms need: the registry's name -> maps; empty where no term needs any.
 
@@ -54,6 +70,10 @@ def load_features(objective: ObjectiveConfig, device: torch.device, dtype: torch
     """
     found: dict[str, Features] = {}
     for section, path in feature_files(objective).items():
+        if section.classifier == "ade20k":
+            encoder = fill(ADE20K, read_tensors(path), str(path))
+            found["ade20k"] = Stages(encoder.to(device, dtype))
+            continue
         design = Design(DESIGNS[section.classifier], unused=("classifier.",))
         trunk = fill(design, read_tensors(path), str(path))
         assert isinstance(trunk, Trunk)
@@ -66,6 +86,9 @@ def feature_files(objective: ObjectiveConfig) -> dict[Section, Path]:
     files: dict[Section, Path] = {}
     for section in objective.sections:
         if needed := section.needs_features():
+            if isinstance(section, LaMaObjective):
+                files[section] = _encoder(section)
+                continue
             try:
                 files[section] = locate(published(section.classifier))
             except MissingWeights as error:
@@ -77,6 +100,16 @@ def feature_files(objective: ObjectiveConfig) -> dict[Section, Path]:
                     f"looked for), or leave the terms out with {without}."
                 ) from error
     return files
+
+
+def _encoder(section: LaMaObjective) -> Path:
+    if section.encoder:
+        return check_readable(section.encoder, "encoder of lama.perceptual")
+    raise InputError(
+        "the term lama.perceptual needs the file encoder_epoch_20.pth, which is not named. Get it from "
+        f"{ENCODER_URL} and add --set objective.lama.encoder=FILE, or leave the term out with "
+        "--set objective.lama.perceptual=0."
+    )
 
 
 def describe_objective(objective: ObjectiveConfig) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cicm.assembly import MemoryInpainter, build
+from cicm.assembly.weights import check_buildable
 from cicm.training.batches import photos_in, training_photos
 from cicm.training.config import RunConfig
 from cicm.training.features import describe_objective, feature_files
@@ -33,6 +34,7 @@ def describe_plan(config: RunConfig, output: Path) -> str:
     still = weights - sum(p.numel() for p in model.parameters() if p.requires_grad)
     discriminator = make_discriminator(config)
     judge = sum(p.numel() for p in discriminator.parameters()) if discriminator else 0
+    of_bands = f"of {', '.join(data.bands)} percent"
     lines = [
         ("network", f"{config.model.network} {config.model.options or ''}, {_millions(weights)} parameters"),
         # some originals have a layer or two that they never use, which is no news here
@@ -42,7 +44,7 @@ def describe_plan(config: RunConfig, output: Path) -> str:
         *([("discriminator", f"{_millions(judge)} parameters")] if judge else []),
         ("training photos", f"{len(photos)} in {data.train}"),
         ("validation photos", f"{min(training.val_images, len(photos_in(data, 'val')))} of those in {data.val}"),
-        ("crops", f"{data.crop}x{data.crop}, holes of {', '.join(data.bands)} percent"),
+        ("crops", f"{data.crop}x{data.crop}, holes {'as LaMa draws them' if data.holes == 'lama' else of_bands}"),
         (
             "steps",
             f"{training.steps} of {data.batch_size} images ({training.accumulate} x {micro}), "
@@ -65,6 +67,7 @@ def check_run(config: RunConfig) -> tuple[list[Path], MemoryInpainter]:
     photos = training_photos(config.data)
     photos_in(config.data, "val")
     feature_files(config.objective)
+    check_buildable(config.model)
     model = build(config.model)
     model.network.size.check(config.data.crop, config.data.crop)
     return photos, model

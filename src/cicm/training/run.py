@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cicm.assembly import MemoryInpainter, build, load_weights
-from cicm.assembly.weights import UNUSABLE
+from cicm.assembly.weights import UNUSABLE, check_buildable
 from cicm.conventions import InputError
 from cicm.data.loading import MixedStream, TrainingStream
 from cicm.memory import KINDS
-from cicm.networks import DISCRIMINATORS
+from cicm.networks import DISCRIMINATORS, MapDiscriminator
 from cicm.objectives import Features
 from cicm.training import checkpoint
+from cicm.training.alternating import Referee
 from cicm.training.batches import photo_hash, training_photos, training_stream
 from cicm.training.config import RunConfig
 from cicm.training.distributed import barrier, gather_objects, rank, world_size
@@ -104,7 +106,9 @@ def engine(config: RunConfig, accelerator: str, devices: int) -> Any:
 
 def _some_are_unused(config: RunConfig) -> bool:
     """Whether parameters may get no gradient: a ratio head that is not asked, anchors that are only looked up."""
-    return any(m.ratio != "estimated" or not KINDS[m.kind].writes for m in config.model.memories.values())
+    loss = config.objective.labels
+    idle = config.model.labels is not None and (loss is None or not loss.cross_entropy)  # a head that nothing teaches
+    return idle or any(m.ratio != "estimated" or not KINDS[m.kind].writes for m in config.model.memories.values())
 
 
 def new_run(config: RunConfig, fabric: Any) -> Run:
@@ -124,6 +128,7 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     features = load_features(config.objective, fabric.device, dtype)
     stream = training_stream(config.data, paths, training.seed, rank=rank(), world=world_size(), pin_memory=on_gpu)
 
+    check_buildable(config.model)
     torch.manual_seed(training.seed)
     bare = build(config.model)
     bare.network.size.check(config.data.crop, config.data.crop)
@@ -147,16 +152,28 @@ def new_run(config: RunConfig, fabric: Any) -> Run:
     if judge is not None:
         adam["betas"] = training.discriminator_betas or training.betas
         judge_optimizer = torch.optim.AdamW(judge.parameters(), training.discriminator_lr, weight_decay=0.0, **adam)
-        players.discriminator, players.discriminator_optimizer = fabric.setup(judge, judge_optimizer)
+        lama = config.objective.lama
+        called_judge = Referee(judge, lama.r1) if lama and config.objective.judged_by_maps else judge
+        players.discriminator, players.discriminator_optimizer = fabric.setup(called_judge, judge_optimizer)
         players.bare_discriminator = judge
     photos = photo_hash(paths, config.data.train)
     return Run(config, fabric, players, average, stream, photos, features=features, notes=notes)
 
 
-def make_discriminator(config: RunConfig) -> torch.nn.Module | None:
+def make_discriminator(config: RunConfig) -> nn.Module | None:
     """The discriminator that the objective asks for; None if it asks for none."""
+    if config.objective.judged_by_maps:
+        return MapDiscriminator(width=config.training.discriminator_width)
     if config.objective.weights.adversarial:
-        return DISCRIMINATORS[config.training.discriminator](width=config.training.discriminator_width)
+        width, more = config.training.discriminator_width, {}
+        if config.objective.judged == "labelled":
+            if config.training.discriminator != "spg" or config.model.labels is None:
+                raise InputError(
+                    "objective.judged = 'labelled' needs training.discriminator = 'spg', which judges label maps too, "
+                    "and [model.labels], which says of which classes."
+                )
+            more = {"classes": config.model.labels.classes}
+        return DISCRIMINATORS[config.training.discriminator](width=width, **more)
     return None
 
 

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cicm.assembly import Inpainting, MemoryInpainter
+from cicm.conventions import InputError
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio
 from cicm.memory.terms import ratio_term, route_term, similarity_terms
-from cicm.objectives import ADVERSARIES, Features, ObjectiveConfig, Seen, reconstruction, weighted_total
-from cicm.ops import complete_cells, missing_share
+from cicm.objectives import ADVERSARIES, Features, Judge, ObjectiveConfig, Seen, reconstruction, weighted_total
+from cicm.ops import complete_cells, label_planes, missing_share
+from cicm.training.alternating import constant_judge, discriminator_step
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
 Batch = Mapping[str, Tensor]
@@ -39,7 +41,8 @@ class Players:
 
     Args:
         model: as the engine wrapped it (data-parallel, precision); called for every forward.
-        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term.
+        discriminator, discriminator_optimizer, bare_discriminator: likewise; None without an adversarial term. LaMa's
+            is wrapped with its loss, see `training.alternating.Referee`.
         teacher: the averaged weights, whose look at whole photos tells learned routes what to choose; None for `bare`.
     """
 
@@ -69,7 +72,7 @@ class Part(NamedTuple):
 
     Args:
         complete: site -> (N,), which of its regions no missing pixel touches.
-        result: (B, 3, H, W), what the discriminator sees.
+        result: (B, 3, H, W), what the discriminator sees; with planes of labels behind it where it sees those.
         classes: site -> (N,), the class of each region, where labels say to which sets it is written.
     """
 
@@ -144,6 +147,14 @@ def part_of(
             reads[site], classes[site], fits = model.guide.placed(reads[site], batch["label"], memory)  # type: ignore[arg-type]
             complete[site] = complete[site] & fits  # a cell of several classes belongs to no set
     result = output.composite if judged == "composite" else output.prediction.image
+    if judged == "labelled":
+        if "labels" not in output.maps or output.maps["labels"].shape[-2:] != result.shape[-2:]:
+            raise InputError(
+                "objective.judged = 'labelled' needs a network that predicts labels of the picture's size."
+            )
+        said = output.maps["labels"].softmax(1)
+        true = _real(batch, said.shape[1])[:, 3:]
+        result = torch.cat([result, said * true.sum(1, keepdim=True)], 1)  # void, where truth has none, tells nothing
     return Part(reads, complete, result, classes)
 
 
@@ -167,6 +178,7 @@ def own_terms(
     *,
     features: Mapping[str, Features] | None = None,
     share: Tensor | None = None,
+    judge: Judge | None = None,
     routes: Mapping[str, Tensor] | None = None,
     memories: Mapping[str, Any] | None = None,
 ) -> dict[str, Tensor]:
@@ -177,7 +189,7 @@ def own_terms(
     Args:
         portions: into how many equal parts the whole batch was cut, over ranks and micro-batches. The printed sum over
             regions is a sum over all of them, so that a portion's own counts so many times in the mean.
-        features, share: what the published objectives look at besides, see `Seen`.
+        features, share, judge: what the published objectives look at besides, see `Seen`.
         routes, memories: for `route`, what `route_targets` gives and the memories that were read.
     """
     image, hole = batch["image"], batch["hole"]
@@ -197,7 +209,7 @@ def own_terms(
         terms["route"] = route_term(memories, output.reads, routes, hole)
     if objective.sections:
         look = {"maps": output.maps, "label": batch.get("label"), "earlier": output.prediction.earlier}
-        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, **look)
+        seen = Seen(output.prediction.image, output.composite, image, hole, features or {}, share, judge=judge, **look)
         for section in objective.sections:
             terms |= section.terms(seen)
     return terms
@@ -247,8 +259,11 @@ def take_step(
     """
     batches = split(batch, accumulate)
     weights, model = objective.weights, players.bare
-    adversarial = players.discriminator is not None
+    alternating = objective.judged_by_maps
+    adversarial = players.discriminator is not None and not alternating
     look: dict[str, Any] = {"features": features, "share": _missing_in_batch(batch, objective)}
+    if alternating:
+        look["judge"] = constant_judge(fabric, players.bare_discriminator)
     whole = adversarial or (bool(model.memories) and (weights.inter != 0 or weights.intra != 0))
 
     def unbroken(piece: Batch) -> Inpainting | None:
@@ -313,6 +328,8 @@ def take_step(
     players.optimizer.step()
     for site, state in states.items():
         model.memories[site].commit(MemoryState(*(t.detach() for t in state)))  # type: ignore[operator, union-attr]
+    if alternating:
+        numbers |= _checked({"discriminator": discriminator_step(fabric, players, batches, clip, forward)})
     named = {
         name: torch.tensor(value, dtype=torch.float64)
         for name, value in numbers.items()
@@ -383,9 +400,18 @@ def _discriminator_step(
 
 def _judge(discriminator: Any, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the images and of the results, in one pass."""
-    real, hole = batch["image"], batch["hole"]
+    real, hole = _real(batch, fake.shape[1] - 3), batch["hole"]
     logits = _wide(discriminator(torch.cat([real, fake]), torch.cat([hole, hole])))
     return logits[: len(real)], logits[len(real) :]
+
+
+def _real(batch: Batch, classes: int) -> Tensor:
+    """The image, and beside it its label map as planes, where the discriminator sees those."""
+    if not classes:
+        return batch["image"]
+    if "label" not in batch:
+        raise InputError("objective.judged = 'labelled' needs batches with label maps; set data.labels = true.")
+    return torch.cat([batch["image"], label_planes(batch["label"], classes).to(batch["image"].dtype)], 1)
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -413,7 +439,8 @@ def _frozen_logits(
         judge = players.bare_discriminator
         holes = [b["hole"] for b in batches]
         results = [_wide(judge(f, h)) for f, h in zip(fakes, holes, strict=True)] if fakes else [None] * len(batches)
-        return [(_wide(judge(b["image"], b["hole"])), r) for b, r in zip(batches, results, strict=True)]
+        classes = int(getattr(judge, "classes", 0))
+        return [(_wide(judge(_real(b, classes), b["hole"])), r) for b, r in zip(batches, results, strict=True)]
 
 
 def _adversarial(

@@ -46,7 +46,7 @@ class Order:
         invert: fill what would be kept.
         grow: pixels by which the hole is made larger.
         format: of the answer, Pillow's name; None is the photo's own.
-        fill: one of `FILLS`.
+        fill: one of `FILLS`; None for the model's own way.
         seed: another one gives another answer.
         album: (name, file) of other photos that may lend pixels.
     """
@@ -57,7 +57,7 @@ class Order:
     invert: bool = False
     grow: int = 0
     format: str | None = None
-    fill: str = "both"
+    fill: str | None = None
     seed: int = 0
     album: tuple[tuple[str, bytes], ...] = ()
 
@@ -283,8 +283,10 @@ def _number(upload: Upload, name: str, default: int, low: int, high: int) -> int
     return int(value)
 
 
-def _fill(upload: Upload) -> str:
-    value = upload.fields.get("fill", "").strip().lower() or FILLS[0]
+def _fill(upload: Upload) -> str | None:
+    value = upload.fields.get("fill", "").strip().lower()
+    if not value:
+        return None
     if value not in FILLS:
         raise Refused(422, f"'fill' is one of {', '.join(FILLS)}; got {value[:40]!r}. Correct it, or leave it out.")
     return value

@@ -622,7 +622,7 @@ async function meet() {
     $("album").hidden = !server.album;
     document.body.classList.toggle("no-album", !server.album);
     $("fills").hidden = server.fills.length < 2;
-    if (server.fills.length < 2) document.querySelector(`[name=fill][value=${server.fills[0]}]`).checked = true;
+    document.querySelector(`[name=fill][value=${server.fills[0]}]`).checked = true;
     for (const option of [...$("format").options]) if (option.value && !server.answers.includes(option.value)) option.remove();
   } catch (error) {
     complain(error);
