@@ -14,7 +14,7 @@ from rich.table import Table
 from cicm.evaluation import provenance
 from cicm.machine import commit
 
-NAMES = ("big", "doors", "folder", "kills", "memory", "networks", "training")
+NAMES = ("big", "doors", "fill", "folder", "kills", "memory", "networks", "training")
 
 
 def conditions() -> dict[str, object]:

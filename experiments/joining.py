@@ -1,6 +1,7 @@
-"""Which rule joins the network's fill and the patches' fill best? Network, patches and rules on the same holes.
+"""Which way to join the network's fill and the patches' fill is best? All ways on the same holes.
 
-python -m experiments.joining --images scenes/test --masks masks --limit 100 [--cache FOLDER] [-o OUT.md]
+python -m experiments.joining --images scenes/test --masks masks --limit 100 [--cache FOLDER] [-o OUT.md] \\
+    [--chart OUT.png]
 
 Photos of 256 pixels, cut in the middle, each with one hole of each band from mask files and one lumpy hole as of an
 object (18 to 30 % of the side across). A cell has PSNR and sqz-distance of the composite and the sharpness of the hole
@@ -25,13 +26,14 @@ from torch import Tensor
 from cicm.evaluation.intervals import interval
 from cicm.exemplar.joining import join
 from cicm.exemplar.patches import fill_by_patches
-from cicm.files import write_atomic
+from cicm.files import atomic, write_atomic
 from cicm.inference import Inpainter
 from cicm.metrics.psnr import psnr
 from cicm.metrics.sharpness import sharpness
 from cicm.metrics.squeeze import load_squeeze_features
 from cicm.metrics.sqz_distance import sqz_distance
 from cicm.photos.headers import find_images
+from experiments.joining_rule import join as by_rule
 
 SIDE = 256
 BANDS = ("0-20", "20-40", "40-60", "object")
@@ -108,8 +110,40 @@ RULES: dict[str, Callable[[Case], np.ndarray]] = {
     "network": lambda case: case.network,
     "patches": lambda case: case.patches,
     "half of each": lambda case: (case.network + case.patches) / 2,
-    "joined": lambda case: join(case.network, case.patches, case.hole),
+    "joined by a rule": lambda case: by_rule(case.network, case.patches, case.hole),
+    "joined (ships)": lambda case: join(case.network, case.patches, case.hole),
 }
+
+PARTS = (0.25, 0.5, 0.75)
+"""Shares of the way from the network's fill to the joined one: the curve between error and looks."""
+
+
+def ways(case: Case) -> dict[str, np.ndarray]:
+    """Name -> fill, by each of `RULES` and on the way from the network to the joined one."""
+    made = {name: rule(case) for name, rule in RULES.items()}
+    joined = made["joined (ships)"]
+    return made | {f"{part:.0%} of the way": case.network + part * (joined - case.network) for part in PARTS}
+
+
+def draw(scores: dict[tuple[str, str], list[tuple[float, float, float]]], path: Path) -> None:
+    """For each kind of hole: what is lost in PSNR against what is gained in sqz-distance, to the network alone."""
+    import matplotlib.pyplot as plt
+
+    steps = ["network", *(f"{part:.0%} of the way" for part in PARTS), "joined (ships)"]
+    figure, axes = plt.subplots(1, len(BANDS), figsize=(3 * len(BANDS), 3.2), constrained_layout=True)
+    for axis, band in zip(axes, BANDS, strict=True):
+        mean = {name: np.mean(scores[name, band], axis=0) for name in (*RULES, *steps)}
+        base = mean["network"]
+        place = {name: (value[0] - base[0], 100 * (value[1] / base[1] - 1)) for name, value in mean.items()}
+        axis.plot(*zip(*(place[name] for name in steps), strict=True), marker="o", label="network to joined")
+        for name, mark in (("half of each", "s"), ("joined by a rule", "^"), ("patches", "x")):
+            axis.plot(*place[name], marker=mark, linestyle="", label=name)
+        axis.set_title(band if band == "object" else f"{band} %")
+        axis.set_xlabel("PSNR - network [dB]")
+    axes[0].set_ylabel("sqz-distance against the network [%]")
+    axes[-1].legend(fontsize="small")
+    with atomic(path, overwrite=True) as part:
+        figure.savefig(part, format="png", dpi=80)
 
 
 def tensor(picture: np.ndarray) -> Tensor:
@@ -124,6 +158,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--chart", type=Path, help="draw error against looks")
     options = parser.parse_args()
     torch.set_num_threads(1)
     features = load_squeeze_features()
@@ -132,23 +167,26 @@ def main() -> None:
         for case in cases(options.images, options.masks, options.limit, options.cache):
             truth, hole = tensor(case.image), torch.from_numpy(case.hole)[None, None].float()
             scores["the photo itself", case.band].append((0.0, 0.0, float(sharpness(truth, hole))))
-            filled = torch.cat([tensor(rule(case)) for rule in RULES.values()])
+            made = ways(case)
+            filled = torch.cat([tensor(fill) for fill in made.values()])
             with torch.inference_mode():
                 near = psnr(filled, truth.expand_as(filled)).tolist()
                 far = sqz_distance(filled, truth, features).tolist()
             sharp = [float(sharpness(one[None], hole)) for one in filled]
-            for name, row in zip(RULES, zip(near, far, sharp, strict=True), strict=True):
+            for name, row in zip(made, zip(near, far, sharp, strict=True), strict=True):
                 scores[name, case.band].append(row)
     except KeyboardInterrupt:
         pass  # the table so far
     print(f"{len(scores['network', BANDS[-1]])} photos")
     lines = ["| | " + " | ".join(BANDS) + " |", "|" + "---|" * (len(BANDS) + 1)]
-    for name in (*RULES, "the photo itself"):
+    for name in dict.fromkeys([*RULES, *(name for name, _ in scores), "the photo itself"]):
         lines.append(f"| {name} | " + " | ".join(cell(scores, name, band) for band in BANDS) + " |")
     text = "\n".join(lines) + "\n"
     print(text)
     if options.output:
-        write_atomic(options.output, text)
+        write_atomic(options.output, text, overwrite=True)
+    if options.chart:
+        draw(scores, options.chart)
 
 
 def cell(scores: dict[tuple[str, str], list[tuple[float, float, float]]], name: str, band: str) -> str:

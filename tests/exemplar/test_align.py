@@ -63,6 +63,22 @@ def test_a_known_homography_and_another_light_are_undone():
     assert error_in(several, truth, hole) < 0.05
 
 
+def test_two_planes_that_moved_apart_are_both_found(monkeypatch):
+    far, near = scene(3, 240, 400), scene(4, 240, 400)
+    y, x = np.mgrid[:240, :320]
+    whole = np.where((y < 90)[..., None], near[:, :320], far[:, :320])
+    other = np.where((y < 90)[..., None], np.roll(near, -45, 1)[:, :320], far[:, :320])  # the camera went to the side
+    hole = (abs(y - 45) < 22) & (abs(x - 170) < 22)  # in the plane that moved, which has fewer features
+    truth = whole.astype(np.float32) / 255
+    broken = truth * ~hole[..., None]
+    both = aligned_copies(broken, hole, [other])
+    assert both.used == (0,)
+    assert both.weight[hole].mean() > 0.7
+    monkeypatch.setattr(align, "PLANES", 1)
+    one = aligned_copies(broken, hole, [other])
+    assert error_in(both, truth, hole) < 0.7 * error_in(one, truth, hole)
+
+
 def test_colours_in_the_hole_have_no_influence_and_the_answer_is_the_same_again():
     whole, hole = scene(1), hole_in()
     truth = whole.astype(np.float32) / 255

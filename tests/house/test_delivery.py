@@ -120,7 +120,8 @@ def test_the_wheel_fills_a_photo_and_says_on_which_terms(root: Path, tmp_path: P
     assert "non-commercial" in notice
     assert "non-commercial" in metadata["Summary"]
     assert metadata["License-Expression"].endswith("LicenseRef-Non-Commercial-Weights")
-    for file in ("LICENSE", "NOTICE", "LICENSE.lpips", "LICENSE.keras-squeezenet", "LICENSE.unet-cicm-scenes"):
+    ours = ("LICENSE.unet-cicm-scenes", "LICENSE.joiner")
+    for file in ("LICENSE", "NOTICE", "LICENSE.lpips", "LICENSE.keras-squeezenet", *ours):
         assert any(name.endswith(f"/{file}") and "dist-info/licenses" in name for name in names), file
     assert not [name for name in names if name.startswith(("tests", "docs", "experiments"))]
 

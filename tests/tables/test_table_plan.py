@@ -210,3 +210,46 @@ def test_every_metric_of_the_paper_has_one_of_ours() -> None:
     for table in map(load_table, table_names()):
         for scale in table.scale.values():
             assert set(scale.metrics) <= set(METRICS)
+
+
+def test_every_row_of_tables_4_and_5_has_a_recipe_at_both_scales() -> None:
+    """But for Outdoor Scenes at the small scale, for which there are no photos here."""
+    for name, scale in itertools.product(("table4", "table5", "figure4", "semantic"), ("small", "paper")):
+        _, missing = Series(load_table(name), scale).jobs(seeds=[0])
+        assert {gap.reason for gap in missing} <= {"the scale small has no data set outdoor-scenes"}, (name, scale)
+
+
+def test_classes_are_those_of_the_photos() -> None:
+    for scale, expected in (("small", {"camvid"}), ("paper", {"cityscapes", "outdoor-scenes"})):
+        jobs, _ = Series(load_table("table5"), scale).jobs(seeds=[0])
+        seen = set()
+        for job in jobs:
+            labels, network = job.recipe.model.labels, job.recipe.model
+            if labels is None:
+                continue
+            seen.add(labels.layout)
+            assert network.options.get("classes", labels.classes) == labels.classes
+            assert all(memory.sets % labels.classes == 0 for memory in network.memories.values())
+            sources = {"small": {"known", "none"}, "paper": {"predicted", "none"}}
+            assert labels.source in sources[scale], "Cityscapes' test photos have no public labels"
+        assert seen == expected
+
+
+def test_the_nine_rows_differ_in_what_they_say_alone() -> None:
+    jobs, _ = Series(load_table("semantic"), "small").jobs(seeds=[0])
+    assert len({job.key for job in jobs}) == len(jobs) == 9
+    assert len({(job.recipe.training, job.recipe.data) for job in jobs}) == 1
+    labels = [job.recipe.model.labels for job in jobs]
+    assert [one.source for one in labels if one] == ["none"] * 2 + ["known"] * 6 + ["oracle"]
+    assert [bool(job.recipe.model.memories) for job in jobs] == [False] * 4 + [True] * 5
+
+
+def test_stages_are_trained_one_after_the_other_and_count(house: Path) -> None:
+    jobs, _ = Series(load_table("table4"), "paper").jobs(["Places2 Dataset: JPG"])
+    (job,) = jobs
+    assert [stage.model.options["stage"] for stage in (*job.stages, job.recipe)] == ["generator", "filter", "fusion"]
+    assert job.steps == sum(stage.training.steps for stage in (*job.stages, job.recipe)) > 2_500_000
+    assert {stage.training.init for stage in (*job.stages, job.recipe)} == {""}
+    assert {stage.data.train for stage in (*job.stages, job.recipe)} == {job.recipe.data.train}
+    folders = {Series(load_table("table4"), "paper").folder_of(stage) for stage in (*job.stages, job.recipe)}
+    assert len(folders) == 3

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cicm.assembly import build, save_weights
 from cicm.cli.main import main
 from cicm.conventions import InputError
 from cicm.data.pair_lists import read_pairs
@@ -19,6 +20,7 @@ from cicm.tables.figures import filled_rows
 from cicm.tables.page import page
 from cicm.tables.rendering import markdown
 from cicm.tables.runner import check, run, scoring_plan
+from cicm.training.folder import WEIGHTS
 
 
 class Trainer:
@@ -363,3 +365,29 @@ def test_the_command_trains_in_processes_of_their_own_and_its_exit_code_tells(ho
     err = capfd.readouterr().err
     assert "1 were there, 1 failed" in err
     assert "down9" in err.splitlines()[-1]
+
+
+def test_each_stage_begins_from_the_weights_of_the_one_before(house: Path) -> None:
+    text = (house / "toy.toml").read_text()
+    stages = 'plain = { recipe = "unet-cicm-toy", stages = ["low", "middle"], set = { "model.memories" = {} } }'
+    text = text.replace('plain = { recipe = "unet-cicm-toy", set = { "model.memories" = {} } }', stages)
+    for name, rate in (("low", 0.5), ("middle", 0.25)):
+        text = text.replace(f'"{name}"', f'"{house / name}.toml"')
+        (house / f"{name}.toml").write_text(f'extends = "unet-cicm-toy"\n[training]\nlr = {rate}\n')
+    (house / "staged.toml").write_text(text)
+    series = Series(load_table("staged.toml"), "toy")
+    began = []
+
+    def train(recipe: Path, folder: Path) -> None:
+        resolved = load_recipe(str(recipe))
+        began.append((resolved.training.lr, resolved.training.init, folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        model = build(resolved.model)
+        save_weights(folder / WEIGHTS, model, resolved.model, overwrite=True)
+
+    jobs, _ = series.jobs(["plain"], [0])
+    (outcome,) = run(series, jobs, train, say=lambda text: None)
+    assert outcome.state == "made", outcome.reason
+    assert [rate for rate, _, _ in began][:2] == [0.5, 0.25]
+    assert [init for _, init, _ in began] == ["", *(str(folder / WEIGHTS) for _, _, folder in began[:-1])]
+    assert began[-1][2] == series.run_folder(jobs[0])

@@ -38,7 +38,8 @@ class LabelsConfig:
     """How label maps enter a model.
 
     Args:
-        layout: the data set whose classes are meant (`cicm data list`): `cityscapes`, `outdoor-scenes` or `camvid`.
+        layout: the data set whose classes are meant (`cicm data list`): `cityscapes`, `outdoor-scenes` or `camvid`. A
+            recipe may leave it empty, for that of its photos.
         source: what is known of the labels: `none`, they only supervise; `predicted`, what the model itself says of the
             known pixels in a first pass without labels; `known`, the true ones outside the hole; `oracle`, also inside:
             an upper bound, never a result.
@@ -51,7 +52,7 @@ class LabelsConfig:
         dropped: share of the training pictures that are shown without labels, so that the model also works without.
     """
 
-    layout: str
+    layout: str = ""
     source: Source = "known"
     site: str = "bottom"
     prior: float = 1.0
@@ -61,7 +62,8 @@ class LabelsConfig:
     dropped: float = 0.1
 
     def __post_init__(self) -> None:
-        classes_of(self.layout)
+        if self.layout:
+            classes_of(self.layout)
         if self.source not in get_args(Source):
             raise InputError(f"labels.source must be one of {', '.join(get_args(Source))}; got {self.source!r}.")
         if not self.prior >= 0:

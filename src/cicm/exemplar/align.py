@@ -1,6 +1,6 @@
 """Copies from other photos of the same scene, brought into place: what was behind the hole, from another moment.
 
-For each photo: features on the known parts, one homography, optical flow for what the homography misses (continued
+For each photo: features on the known parts, one homography or two, optical flow for what these miss (continued
 into the hole), colours fitted on a ring around the hole, and a weight that says where the copy agrees with the
 surroundings and with the other copies. A photo of another place is refused. OpenCV does the search; it comes with
 `pip install 'cicm[album]'`.
@@ -22,6 +22,9 @@ FEWEST_INLIERS = 10
 """Feature pairs that must lie on one homography: other places reached 9, the same place had 11 or more."""
 
 FEATURES, RATIO, REPROJECTION = 1500, 0.75, 4.0
+PLANES = 2
+"""Homographies that are tried for one photo."""
+
 FEATURE_SIDE = 1024
 """Longest side at which features are searched."""
 
@@ -130,8 +133,7 @@ def aligned_copies(
     features = _features(cv, whole, ~_spread(cv, hole, 3))
     found, same = [], []
     for index, photo in enumerate(photos):
-        homography = _homography(cv, features, _features(cv, photo))
-        if homography is not None:
+        for homography in _homographies(cv, features, _features(cv, photo)):
             to_part = np.array([[1.0, 0, here[1].start], [0, 1, here[0].start], [0, 0, 1]])
             copy = _copy(cv, part, gone, _as_float(photo), homography @ to_part)
             if copy is not None and unwanted is not None and _shows(cv, unwanted[here], *copy):
@@ -142,8 +144,11 @@ def aligned_copies(
         return replace(nothing, same=tuple(same))
     colours, weight, shares = _agreed(cv, part, gone, [one[1] for one in found], [one[2] for one in found])
     nothing.colours[here], nothing.weight[here] = colours, weight
-    order = sorted(range(len(found)), key=lambda k: -shares[k])
-    return Copies(nothing.colours, nothing.weight, tuple(found[k][0] for k in order if shares[k] > 0), tuple(same))
+    gave = {index: 0.0 for index, *_ in found}
+    for (index, *_), share in zip(found, shares, strict=True):
+        gave[index] += share
+    order = sorted((index for index, share in gave.items() if share > 0), key=lambda index: -gave[index])
+    return Copies(nothing.colours, nothing.weight, tuple(order), tuple(dict.fromkeys(same)))
 
 
 def _opencv() -> ModuleType:
@@ -172,26 +177,30 @@ def _features(
     return np.array([point.pt for point in points], np.float64).reshape(-1, 2) / scale, descriptors
 
 
-def _homography(cv: ModuleType, ours: tuple[np.ndarray, Any], theirs: tuple[np.ndarray, Any]) -> np.ndarray | None:
-    """The (3, 3) map from our pixels to theirs; None where too few features lie on one."""
+def _homographies(cv: ModuleType, ours: tuple[np.ndarray, Any], theirs: tuple[np.ndarray, Any]) -> list[np.ndarray]:
+    """The (3, 3) maps from our pixels to theirs, one for each plane on which enough features lie."""
     if ours[1] is None or theirs[1] is None or min(len(ours[0]), len(theirs[0])) < FEWEST_INLIERS:
-        return None
+        return []
     pairs = [
         (best.queryIdx, best.trainIdx)
         for best, second in cv.BFMatcher(cv.NORM_L2).knnMatch(ours[1], theirs[1], k=2)
         if best.distance < RATIO * second.distance
     ]
-    if len(pairs) < FEWEST_INLIERS:
-        return None
-    first, second = np.array(pairs).T
-    homography, inliers = cv.findHomography(ours[0][first], theirs[0][second], cv.USAC_MAGSAC, REPROJECTION)
-    if homography is None:
-        return None
-    places = theirs[0][second][inliers.ravel() > 0]  # several features of ours on one of theirs are one
-    if len(np.unique(places.round(), axis=0)) < FEWEST_INLIERS or not np.isfinite(homography).all():
-        return None
-    size = np.linalg.det(homography[:2, :2] / homography[2, 2])
-    return homography if 0.04 < size < 25 else None
+    found: list[np.ndarray] = []
+    while len(pairs) >= FEWEST_INLIERS and len(found) < PLANES:
+        first, second = np.array(pairs).T
+        homography, inliers = cv.findHomography(ours[0][first], theirs[0][second], cv.USAC_MAGSAC, REPROJECTION)
+        if homography is None:
+            break
+        on = inliers.ravel() > 0
+        places = theirs[0][second][on]  # several features of ours on one of theirs are one
+        if len(np.unique(places.round(), axis=0)) < FEWEST_INLIERS or not np.isfinite(homography).all():
+            break
+        size = np.linalg.det(homography[:2, :2] / homography[2, 2])
+        if 0.04 < size < 25:
+            found.append(homography)
+        pairs = [pair for pair, taken in zip(pairs, on, strict=True) if not taken]
+    return found
 
 
 def _copy(

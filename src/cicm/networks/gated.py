@@ -41,6 +41,7 @@ class GatedConv(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.rectified = scale, rectified
+        self.out_channels = outputs  # where `attach` looks first
         self.conv = nn.Conv2d(inputs, 2 * outputs, kernel, max(scale, 1), dilation=dilation)
         # A gate begins half open and ELU takes a part: with a gain of 2 the signal passes 17 layers unchanged in size.
         if not self.conv.weight.is_meta:
@@ -77,7 +78,7 @@ def contextual_attention(
     half = (height // 2, width // 2)
     if attention == "original":
         hole = nearest_aligned(hole, (height, width))
-    usable = untouched(nearest_aligned(hole, half), 3).expand(len(given), -1, -1, -1)
+    usable = untouched(nearest_aligned(hole, half), 3).expand(given.shape[0], -1, -1, -1)
     small = nearest_aligned(asked, half), nearest_aligned(given, half)
     return attend(small[0], small[1], given, usable, fused=attention == "original")
 

@@ -40,6 +40,7 @@ class AttentionTransfer(nn.Module):
     def __init__(self, channels: int, kernel: int = 3, refined: bool = True, guard: bool = True) -> None:
         super().__init__()
         self.kernel, self.guard = kernel, guard
+        self.out_channels = channels  # where `attach` looks first
         convs = (nn.Conv2d(channels, channels // 4, 3, padding=d, dilation=d) for d in (1, 2, 4, 8))
         self.refine = nn.ModuleList(convs if refined else ())
 

@@ -79,6 +79,8 @@ class LabelObjective(Section):
             raise InputError(f"objective.labels.hole_weight must be above 0; got {self.hole_weight}.")
 
     def _terms(self, seen: Seen, wanted: list[str]) -> dict[str, Tensor]:
+        if not wanted:
+            return {}
         logits = [found for name, found in seen.maps.items() if name.startswith("labels")]
         if seen.label is None or not logits:
             lacks = "batches without label maps (set data.labels = true)" if logits else "a model that predicts none"

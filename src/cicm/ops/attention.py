@@ -97,10 +97,10 @@ def attend(
 
         # A query's weights do not depend on other queries, unless they are fused: large maps are done part by part.
         whole = fused or torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if whole or height * width * held.shape[-1] * len(held) <= _MAX_SCORES:
+        if whole or height * width * held.shape[-1] * held.shape[0] <= _MAX_SCORES:
             mixed = found(asked)
         else:
-            share = max(1, _MAX_SCORES // (held.shape[-1] * len(held)))
+            share = max(1, _MAX_SCORES // (held.shape[-1] * held.shape[0]))
             mixed = torch.cat([found(part) for part in asked.split(share, 2)], 2)
         pasted = F.fold(mixed, (2 * height, 2 * width), 4, padding=1, stride=2) / 4
     return pasted.to(values.dtype)

@@ -114,9 +114,15 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Base:
-    """What a row's recipe stands for at a scale: a recipe with changes, or the reason why there is none."""
+    """What a row's recipe stands for at a scale: a recipe with changes, or the reason why there is none.
+
+    Args:
+        stages: recipes that are trained before, one after the other, each beginning from the weights of the one before;
+            `set` is for the last one, `recipe`, alone.
+    """
 
     recipe: str = ""
+    stages: tuple[str, ...] = ()
     set: dict[str, Any] = field(default_factory=dict)
     missing: str = ""
 

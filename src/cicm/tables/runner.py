@@ -115,7 +115,8 @@ def refusals(series: Series, jobs: Sequence[Job]) -> dict[tuple[str, int], str]:
             continue
         if job.key not in checked:
             try:
-                check_run(job.recipe)
+                for recipe in (*job.stages, job.recipe):
+                    check_run(recipe)
                 checked[job.key] = ""
             except InputError as error:
                 checked[job.key] = str(error)
@@ -193,11 +194,16 @@ def _check_conditions(series: Series, data: str, protocol: Protocol) -> None:
 
 def _make(series: Series, job: Job, plan: Plan, train: Train, device: str) -> None:
     folder, target = series.run_folder(job), series.target(job)
-    recipe = folder.with_name(f"{folder.name}.toml")
-    _write(recipe, job.recipe.to_toml())
-    train(recipe, folder)
-    if not (folder / WEIGHTS).is_file():
-        raise RowFailed(f"training ended without {folder / WEIGHTS}")
+    begin = ""
+    for stage in (*job.stages, job.recipe):
+        here = series.folder_of(stage)
+        training = dataclasses.replace(stage.training, init=begin or stage.training.init)
+        file = here.with_name(f"{here.name}.toml")
+        _write(file, dataclasses.replace(stage, training=training).to_toml())
+        train(file, here)
+        if not (here / WEIGHTS).is_file():
+            raise RowFailed(f"training ended without {here / WEIGHTS}")
+        begin = str(here / WEIGHTS)
     model = Model(folder / WEIGHTS, device=device)
     model.name, model.seed = job.row.label, job.seed
     evaluation, _ = evaluate([model], plan, series.scale.metrics, batch_size=16)

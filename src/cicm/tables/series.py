@@ -24,13 +24,18 @@ _RUNS = Path("runs", "tables")
 
 @dataclass(frozen=True)
 class Job:
-    """One row with one seed, resolved."""
+    """One row with one seed, resolved.
+
+    Args:
+        stages: what is trained before `recipe`, each from the weights of the one before.
+    """
 
     part: Part
     row: Row
     seed: int
     data: str
     recipe: Recipe
+    stages: tuple[Recipe, ...] = ()
 
     @property
     def key(self) -> str:
@@ -39,9 +44,9 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
-        training = self.recipe.training
-        return min(training.steps, training.stop_at or training.steps)
+        """Steps of the whole run, with those of its stages."""
+        runs = [one.training for one in (*self.stages, self.recipe)]
+        return sum(min(training.steps, training.stop_at or training.steps) for training in runs)
 
 
 @dataclass(frozen=True)
@@ -161,30 +166,33 @@ class Series:
         folders = {
             name: data.root if data.layout else str(Path(data.root, getattr(data, name))) for name in ("train", "val")
         }
-        changes = {
-            **self.scale.set,
-            **base.set,
-            "data.layout": data.layout,
-            "data.train": folders["train"],
-            "data.val": folders["val"],
-        }
+        photos: dict[str, Any] = {"data.layout": data.layout}
+        photos |= {"data.train": folders["train"], "data.val": folders["val"]}
         if data.layout:
-            changes |= {"data.train_split": data.train, "data.val_split": data.val}
-        changes |= {**data.set, "training.seed": seed}
+            photos |= {"data.train_split": data.train, "data.val_split": data.val}
+        photos |= {**data.set, "training.seed": seed}
+        if base.stages:  # where each begins is known when it is trained
+            photos["training.init"] = ""
+        changes = {**self.scale.set, **base.set, **photos}
         for key, value in row.set.items():  # the row last, also in order, so that its changes hold
             changes |= merge({key: changes.pop(key, None)}, {key: value})
         try:
-            recipe = load_recipe(base.recipe, changes)
-            recipe = dataclasses.replace(recipe, name=f"{recipe.name}.{slug(part.data)}")
+            found = [load_recipe(name, {**self.scale.set, **photos}) for name in base.stages]
+            found.append(load_recipe(base.recipe, changes))
+            recipes = [dataclasses.replace(recipe, name=f"{recipe.name}.{slug(part.data)}") for recipe in found]
         except InputError as error:
             raise InputError(f"{self.table.name}, row {row.label!r}: {error}") from error
-        return Job(part, row, recipe.training.seed, part.data, recipe)
+        return Job(part, row, recipes[-1].training.seed, part.data, recipes[-1], tuple(recipes[:-1]))
 
     # Where things are -------------------------------------------------------------------------------------------------
 
     def run_folder(self, job: Job) -> Path:
         """Where a job trains; rows that train the same share it."""
-        return self.runs / f"{job.recipe.name}-{job.key}-{job.seed}"
+        return self.folder_of(job.recipe)
+
+    def folder_of(self, recipe: Recipe) -> Path:
+        """Where a recipe trains: a job's own, or that of a stage, which rows share too."""
+        return self.runs / f"{recipe.name}-{key_of(recipe)}-{recipe.training.seed}"
 
     def target(self, job: Job) -> Path:
         """Where a job's record is written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from cicm.assembly import ModelConfig
@@ -210,6 +210,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         labels = self.model.labels
+        if labels is not None and not labels.layout:
+            labels = replace(labels, layout=self.data.layout)
+            object.__setattr__(self, "model", replace(self.model, labels=labels))
         if labels is not None and self.data.labels and labels.layout != self.data.layout:
             raise InputError(
                 f"the model's labels are those of {labels.layout}, the photos' those of {self.data.layout}. Set "

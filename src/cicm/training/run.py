@@ -106,7 +106,9 @@ def engine(config: RunConfig, accelerator: str, devices: int) -> Any:
 
 def _some_are_unused(config: RunConfig) -> bool:
     """Whether parameters may get no gradient: a ratio head that is not asked, anchors that are only looked up."""
-    return any(m.ratio != "estimated" or not KINDS[m.kind].writes for m in config.model.memories.values())
+    loss = config.objective.labels
+    idle = config.model.labels is not None and (loss is None or not loss.cross_entropy)  # a head that nothing teaches
+    return idle or any(m.ratio != "estimated" or not KINDS[m.kind].writes for m in config.model.memories.values())
 
 
 def new_run(config: RunConfig, fabric: Any) -> Run:
@@ -163,7 +165,15 @@ def make_discriminator(config: RunConfig) -> nn.Module | None:
     if config.objective.judged_by_maps:
         return MapDiscriminator(width=config.training.discriminator_width)
     if config.objective.weights.adversarial:
-        return DISCRIMINATORS[config.training.discriminator](width=config.training.discriminator_width)
+        width, more = config.training.discriminator_width, {}
+        if config.objective.judged == "labelled":
+            if config.training.discriminator != "spg" or config.model.labels is None:
+                raise InputError(
+                    "objective.judged = 'labelled' needs training.discriminator = 'spg', which judges label maps too, "
+                    "and [model.labels], which says of which classes."
+                )
+            more = {"classes": config.model.labels.classes}
+        return DISCRIMINATORS[config.training.discriminator](width=width, **more)
     return None
 
 
