@@ -113,8 +113,9 @@ def declared_size(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> tuple
 
     Raises:
         PictureTooLarge: more than `max_pixels`.
-        InputError: no image that is read.
+        InputError: empty, or no image that is read.
     """
+    check_bytes(data, name)
     file = Path(name)
     try:
         with io.BytesIO(data) as stream:
@@ -209,6 +210,12 @@ def check_pixels(file: Path, size: tuple[int, int], most: int = MAX_PIXELS) -> N
             f"{file} is {size[0]}x{size[1]}, {size[0] * size[1] / 1e6:.0f} megapixels; "
             f"at most {most / 1e6:.0f} are opened. Reduce it first, or cut out the part to repair."
         )
+
+
+def check_bytes(data: bytes, name: str) -> None:
+    """Refuse a file without a byte."""
+    if not data:
+        raise InputError(f"expected a picture; {name} is empty (0 bytes). Copy or export it again.")
 
 
 def check_single(file: Path, image: Image.Image) -> None:

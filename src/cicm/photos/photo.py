@@ -29,7 +29,7 @@ from PIL import Image, JpegImagePlugin
 from cicm.conventions import InputError
 from cicm.files import check_output, open_readable, reason_of, write_atomic
 from cicm.photos.formats import ENDINGS, LOSSY, WRITERS, fitted
-from cicm.photos.headers import FORMATS, MAX_PIXELS, check_pixels, check_single, load, open_header, refused
+from cicm.photos.headers import FORMATS, MAX_PIXELS, check_bytes, check_pixels, check_single, load, open_header, refused
 from cicm.photos.metadata import Metadata, metadata_of
 from cicm.photos.pixels import Pixels, pixels_of_image
 
@@ -104,8 +104,7 @@ def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_
         PictureTooLarge: more than `max_pixels`.
         InputError: as `open_photo`.
     """
-    if not data:
-        raise InputError(f"expected a picture; {name} is empty (0 bytes). Copy or export it again.")
+    check_bytes(data, name)
     return _opened(Path(name), lambda: io.BytesIO(data), max_pixels)
 
 

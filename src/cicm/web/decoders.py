@@ -6,8 +6,10 @@ A process that takes too long, or whose client has left, is killed, and another 
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import queue
 import signal
+import struct
 import threading
 import time
 import traceback
@@ -24,6 +26,7 @@ from cicm.machine import give_memory_back
 T = TypeVar("T")
 
 _START_SECONDS = 60.0  # a process that is not ready by then never will be
+_PIECE = 2**18  # bytes; `Connection.recv` asks for all that is missing before each read, which is slow for a photo
 _LOOK_SECONDS = 0.1  # how often a waiting thread looks whether its client has left
 
 
@@ -121,7 +124,7 @@ class Decoders:
         try:
             if not decoder.ready:  # a second or more, which is not the file's fault
                 decoder.ready = bool(self._answer(decoder, gone, _START_SECONDS))
-            decoder.line.send((work, args))
+            _send(decoder.line, (work, args))
             return self._answer(decoder, gone, self.seconds)
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             if self.closed:
@@ -137,7 +140,7 @@ class Decoders:
                 raise InputError(
                     f"the file could not be decoded within {seconds:g} seconds. Save it again, or smaller."
                 )
-        return decoder.line.recv()
+        return _received(decoder.line)
 
 
 class _Failed:
@@ -147,15 +150,36 @@ class _Failed:
         self.error = error
 
 
+def _send(line: Connection, value: Any) -> None:
+    """The pickle and, beside it and not copied into it, the arrays."""
+    arrays: list[pickle.PickleBuffer] = []
+    text = pickle.dumps(value, 5, buffer_callback=arrays.append)
+    parts = [memoryview(text), *(array.raw() for array in arrays)]
+    line.send_bytes(struct.pack(f"<{len(parts)}Q", *map(len, parts)))
+    for part in parts:
+        for at in range(0, len(part), _PIECE):
+            line.send_bytes(part[at : at + _PIECE])
+
+
+def _received(line: Connection) -> Any:
+    sizes = line.recv_bytes()
+    parts = [bytearray(size) for (size,) in struct.iter_unpack("<Q", sizes)]
+    for part in parts:
+        at = 0
+        while at < len(part):
+            at += line.recv_bytes_into(part, at)
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
 def _serve(line: Connection) -> None:
     """What such a process does, until its line ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the server, which then ends this
     warnings.simplefilter("ignore")
     import_module("cicm.web.opening")
-    line.send(True)
+    _send(line, True)
     while True:
         try:
-            work, args = line.recv()
+            work, args = _received(line)
         except (EOFError, OSError):
             return
         try:
@@ -164,6 +188,6 @@ def _serve(line: Connection) -> None:
             value = _Failed(error)
         except Exception:
             value = _Failed(RuntimeError(f"decoding failed:\n{traceback.format_exc()}"))
-        line.send(value)
+        _send(line, value)
         del work, args, value
         give_memory_back()
