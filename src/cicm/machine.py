@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -50,3 +51,9 @@ def commit(file: str | os.PathLike = __file__) -> str | None:
     if git("ls-files", "--error-unmatch", path.name) is None or (revision := git("rev-parse", "HEAD")) is None:
         return None
     return revision[:12] + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+
+
+def give_memory_back() -> None:
+    """Give freed memory back to the system, where C's library keeps it for later: glibc, on Linux."""
+    if platform.system() == "Linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)

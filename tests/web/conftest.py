@@ -18,6 +18,8 @@ from PIL import Image
 
 from cicm.assembly import ModelConfig, build
 from cicm.inference import Inpainter
+from cicm.web.connections import configuration
+from cicm.web.decoders import Decoders
 from cicm.web.guard import Guard
 from cicm.web.limits import Limits
 from cicm.web.server import create_app
@@ -50,14 +52,30 @@ class Served:
         return self.client.post("/api/v1/inpaint", files=parts, data=fields)
 
 
+@pytest.fixture(scope="session")
+def decoders() -> Iterator[Decoders]:
+    """Processes that decode, for all servers of the tests: each takes a second to start."""
+    made = Decoders(seconds=60)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Served]]:
+def serve(decoders: Decoders) -> Iterator[Callable[..., Served]]:
     """Starts servers."""
     httpx = pytest.importorskip("httpx", reason="httpx is in the extra `dev`")
     with ExitStack() as stack:
 
-        def start(*, token: str | None = None, names: tuple[str, ...] = (), **limits: Any) -> Served:
-            guard = create_app(tiny(), limits=Limits(**limits), token=token, names=names, model_name="tiny")
+        def start(
+            *,
+            token: str | None = None,
+            names: tuple[str, ...] = (),
+            decoding: Decoders | None = decoders,
+            **limits: Any,
+        ) -> Served:
+            guard = create_app(
+                tiny(), limits=Limits(**limits), token=token, names=names, model_name="tiny", decoders=decoding
+            )
             url = stack.enter_context(serving(guard))
             client = stack.enter_context(httpx.Client(base_url=url, timeout=60, trust_env=False))
             return Served(url, guard, client)
@@ -89,8 +107,7 @@ def serving(app: Any) -> Iterator[str]:
     import uvicorn
 
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", lifespan="on", ws="none", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configuration(app, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20

@@ -248,7 +248,7 @@ def test_unknown_places_and_methods(serve: Serve) -> None:
 
 def test_a_failure_of_our_own_tells_nothing_of_the_inside(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve()
-    monkeypatch.setattr(server.shop, "_opened", lambda order: 1 / 0)
+    monkeypatch.setattr(server.shop, "_filled", lambda *_: 1 / 0)
     assert "division" not in told(server.inpaint(photo(), mask()), 500, "server failed")
 
 

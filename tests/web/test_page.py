@@ -589,7 +589,7 @@ def test_waiting_and_cancelling(meet: Meet, serve: Callable[..., Served]) -> Non
     assert person.alert == ""
     go.set()
     hook.remove()
-    person.until(lambda: server.shop._inside == 0)
+    person.until(lambda: server.shop._inside.total() == 0)
     person.repair()
     assert person.state == "compare"
     person.clean()

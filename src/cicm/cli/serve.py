@@ -81,28 +81,17 @@ def main(argv: Sequence[str]) -> int:
 
         from cicm.export.opening import open_inpainter
         from cicm.inference.models import SHIPPED
+        from cicm.web.connections import configuration
         from cicm.web.server import create_app
 
         name = Path(options.model).stem if options.model else SHIPPED
         inpainter = open_inpainter(options.model, device=options.device)
         names = {*options.host_name, options.host, *_own_names()}
         app = create_app(inpainter, limits=limits, token=token, names=names, model_name=name)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            ws="none",
-            lifespan="on",
-            limit_concurrency=max(256, 4 * limits.queue),
-            timeout_graceful_shutdown=3,
-        )
         for line in told(options.host, listener.getsockname()[1], token, f"{name} on {inpainter.device}"):
             print(line, flush=True)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(configuration(app)).run(sockets=[listener])
         print("cicm: stopped", file=sys.stderr)
     return 0
 

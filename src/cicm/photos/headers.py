@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -105,6 +106,26 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise refused(Path(path), problem) from problem
     except Exception as problem:
         raise InputError(f"expected an image file; can't read {path}: {reason_of(problem)}") from problem
+
+
+def declared_size(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) that the bytes of a file declare, not turned upright; nothing is decoded.
+
+    Raises:
+        PictureTooLarge: more than `max_pixels`.
+        InputError: no image that is read.
+    """
+    file = Path(name)
+    try:
+        with io.BytesIO(data) as stream:
+            size = check_start(stream)  # a WebP's decoder asks for its memory when it is made
+            if size is None:
+                with open_header(stream, file) as image:
+                    size = image.size
+            check_pixels(file, size, max_pixels)
+    except Exception as error:
+        raise refused(file, error) from error
+    return size[1], size[0]
 
 
 def check_header(path: str | Path) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from cicm.inference.settings import FILLS
 from cicm.photos.formats import ENDINGS
 from cicm.photos.headers import FORMATS
 from cicm.photos.marking import MAX_GROW
+from cicm.web.decoders import Decoders
 from cicm.web.form import MAX_SEED, Upload, order_of, preview_of, read_upload
 from cicm.web.guard import Guard
 from cicm.web.limits import Limits, Refused, too_many_bytes
@@ -32,6 +33,12 @@ from cicm.web.workshop import Repaired, Workshop
 
 _PATIENCE = 5.0
 """Seconds that a refused upload is still read, and thrown away, so that its sender gets to see the answer."""
+
+_PIECE = 2**18
+"""Bytes of an answer that are sent at a time."""
+
+SILENCE = 10.0
+"""Seconds in which nothing of an upload comes, after which it is given up."""
 
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _MEDIA = {format_: f"image/{format_.lower()}" for format_ in FORMATS}
@@ -102,6 +109,7 @@ def create_app(
     token: str | None = None,
     names: Collection[str] = (),
     model_name: str = "",
+    decoders: Decoders | None = None,
 ) -> Guard:
     """The application, for any ASGI server, in one process.
 
@@ -111,9 +119,10 @@ def create_app(
         token: what the interface asks for; None asks for nothing.
         names: host names that the server answers to, beside `localhost` and addresses in digits.
         model_name: what the page calls the model.
+        decoders: processes that decode, which stay the caller's; None makes its own, and ends them.
     """
     limits = limits or Limits()
-    shop = Workshop(inpainter, limits)
+    shop = Workshop(inpainter, limits, decoders)
     info = Info(
         version=__version__,
         model=Model(
@@ -133,6 +142,7 @@ def create_app(
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        shop.decoders.start()
         yield
         shop.close()
 
@@ -224,7 +234,11 @@ class _Body:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while not self.ended:
-            message = await self._receive()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    message = await self._receive()
+            except TimeoutError as error:
+                raise Refused(408, f"Nothing of the upload came for {SILENCE:g} seconds. Try again.") from error
             if message["type"] == "http.disconnect":
                 raise _Left
             self.ended = not message.get("more_body", False)
@@ -247,16 +261,28 @@ class _Body:
 async def _served(
     request: Request, shop: Workshop, names: tuple[str, ...], work: Callable[[Upload], Awaitable[Response]]
 ) -> Response:
-    """Read the upload, do the work; give up when the time is up or the client leaves."""
-    limits, body = shop.limits, _Body(request)
+    """Read the upload, take a place, do the work; give up when the time is up or the client leaves."""
+    limits, body, client = shop.limits, _Body(request), request.client.host if request.client else ""
+    held, upload = 0, None
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal held
+        async for chunk in body.chunks():
+            shop.budget.take(client, len(chunk))
+            held += len(chunk)
+            yield chunk
+
     try:
         length = request.headers.get("content-length", "0")
         if length.isdecimal() and int(length) > limits.max_bytes:
             raise too_many_bytes(limits.max_bytes)
-        async with shop.place(), asyncio.timeout(limits.timeout):
+        shop.check_line(client)  # told at once; the place is taken when all is there
+        async with asyncio.timeout(limits.timeout):
             kind = request.headers.get("content-type", "")
-            upload = await read_upload(kind, body.chunks(), names, limits.max_bytes, limits.max_album)
-            return await _while_connected(body, work(upload))
+            upload = await read_upload(kind, counted(), names, limits.max_bytes, limits.max_album)
+            async with shop.place(client):
+                answer = await _while_connected(body, work(upload))
+        return _Counted(answer, shop, client)
     except _Left:
         return Response(status_code=499)  # nobody reads it
     except TimeoutError:
@@ -273,6 +299,31 @@ async def _served(
     except Refused:
         await body.drain()
         raise
+    finally:
+        del upload
+        shop.budget.give(client, held)
+
+
+class _Counted(Response):
+    """An answer whose bytes are held until they are sent; in pieces, each when the one before is on its way."""
+
+    background = None
+
+    def __init__(self, answer: Response, shop: Workshop, client: str) -> None:
+        self.answer, self.shop, self.client = answer, shop, client
+        shop.budget.keep(client, len(answer.body))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = memoryview(self.answer.body)
+        try:
+            start = {"type": "http.response.start", "status": self.answer.status_code}
+            await send({**start, "headers": self.answer.raw_headers})
+            for at in range(0, max(1, len(body)), _PIECE):
+                piece, more = bytes(body[at : at + _PIECE]), at + _PIECE < len(body)
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+        finally:
+            self.shop.budget.give(self.client, len(body))
+            self.shop.tidy()
 
 
 async def _while_connected(body: _Body, work: Awaitable[Response]) -> Response:

@@ -1,8 +1,8 @@
 """Where photos are repaired: one thread for the network, a few for files, and a line of bounded length before them.
 
-A photo is decoded, filled, encoded. At most `DESK` of them are decoded at a time, so that memory stays flat however
-many wait. A client that goes away, or a time that is up, takes its photo out of the line, or out of the network before
-its next layer.
+A photo is decoded in another process, filled, encoded. At most `DESK` of them are in work at a time, and only so many
+as the budget has room for by the pixels that they declare. A client that goes away, or a time that is up, takes its
+photo out of the line, or out of the network before its next layer.
 """
 
 from __future__ import annotations
@@ -10,37 +10,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import io
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from cicm.conventions import InputError, notices_kept
+from cicm.conventions import InputError
 from cicm.exemplar.handful import Handful
-from cicm.files import digest_of
 from cicm.inference.painter import LARGE_HOLE, PictureInpainter
 from cicm.inference.report import Report
+from cicm.machine import give_memory_back
 from cicm.photos.headers import PictureTooLarge
-from cicm.photos.marking import Marks, mark
-from cicm.photos.photo import Photo, decode_photo, encode_photo
+from cicm.photos.photo import Photo, encode_photo
+from cicm.web.budget import PIXEL_BYTES, Budget, is_own
+from cicm.web.decoders import Decoders, Gone
 from cicm.web.form import Order
 from cicm.web.limits import Limits, Refused
+from cicm.web.opening import AlbumPhotos, Preview, declared_pixels, opened, shown
 
 T = TypeVar("T")
 
 DESK = 3
 """Photos that are decoded at a time: one in each of decoding, the network, encoding."""
-
-
-class _Gone(Exception):
-    """Nobody waits for this repair any more."""
 
 
 @dataclass(frozen=True)
@@ -62,35 +60,22 @@ class Repaired:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Preview:
-    """A picture that every browser shows.
-
-    Args:
-        data: PNG.
-        height: of the photo itself.
-        width: of the photo itself.
-        format: of the photo itself.
-    """
-
-    data: bytes
-    height: int
-    width: int
-    format: str
-
-
 class Workshop:
     """Repairs photos for many at a time.
 
     Args:
         inpainter: used by one thread alone from now on.
         limits: for pixels and the length of the line.
+        decoders: processes that decode, which stay the caller's; None makes its own.
     """
 
-    def __init__(self, inpainter: PictureInpainter, limits: Limits) -> None:
+    def __init__(self, inpainter: PictureInpainter, limits: Limits, decoders: Decoders | None = None) -> None:
         self.inpainter = inpainter
         self.limits = limits
-        self._inside = 0
+        self.budget = Budget()
+        self.decoders = decoders or Decoders(seconds=min(60.0, limits.timeout / 2))
+        self._own_decoders = decoders is None
+        self._inside: Counter[str] = Counter()  # by client
         self._seconds = 1.0  # what a photo took lately, for Retry-After
         self._desk = asyncio.Semaphore(DESK)  # first come, first served
         self._files = ThreadPoolExecutor(2, thread_name_prefix="cicm-files")
@@ -103,36 +88,62 @@ class Workshop:
         """Stop what runs, and let the threads end."""
         if self._current is not None:
             self._current.set()
+        if self._own_decoders:
+            self.decoders.close()
         self._files.shutdown(wait=False, cancel_futures=True)
         self._network.shutdown(wait=True, cancel_futures=True)
         for hook in self._hooks:
             hook.remove()
 
+    def tidy(self) -> None:
+        """Give the memory of finished work back to the system."""
+        if not self._files._shutdown:
+            self._files.submit(give_memory_back)
+
     @property
     def waiting(self) -> int:
         """Requests in the house beside the one that is worked on."""
-        return max(0, self._inside - 1)
+        return max(0, self._inside.total() - 1)
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place in the line, held while the body arrives and until the answer is there.
+    def check_line(self, client: str) -> None:
+        """Refuse a client for whom there is no place.
 
         Raises:
-            Refused: 429, the line is full.
+            Refused: 429, the line is full, or half of it is this client's, who is not of this machine.
         """
-        if self._inside > self.limits.queue:
-            wait = math.ceil(min(60.0, max(1.0, self._seconds * self._inside / 2)))
+        inside = self._inside.total()
+        wait = math.ceil(min(60.0, max(1.0, self._seconds * inside / 2)))
+        later = {"Retry-After": str(wait)}
+        if inside > self.limits.queue:
             raise Refused(
                 429,
                 f"{self.waiting} photos are waiting already, the most that this server takes on. "
                 f"Try again in {wait} seconds.",
-                {"Retry-After": str(wait)},
+                later,
             )
-        self._inside += 1
+        if not is_own(client) and 2 * self._inside[client] > self.limits.queue:
+            raise Refused(
+                429,
+                f"{self._inside[client]} photos of yours are here already, half of what this server takes on. "
+                f"Try again in {wait} seconds.",
+                later,
+            )
+
+    @asynccontextmanager
+    async def place(self, client: str = "") -> AsyncIterator[None]:
+        """A place in the line, from when the whole request is there until its answer is.
+
+        Raises:
+            Refused: as `check_line`.
+        """
+        self.check_line(client)
+        self._inside[client] += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self._inside[client] -= 1
+            if not self._inside[client]:
+                del self._inside[client]
 
     async def repair(self, order: Order) -> Repaired:
         """Do what an order says.
@@ -142,13 +153,16 @@ class Workshop:
         """
         gone = threading.Event()
         async with self._desk:
-            started = time.perf_counter()
-            photo, hole, album = await self._in(self._files, gone, self._opened, order)
-            filled, report = await self._in(self._network, gone, self._filled, photo, hole, album, order, gone)
-            del album
-            repaired = await self._in(self._files, gone, self._closed, filled, report, order)
-            self._seconds += 0.2 * (time.perf_counter() - started - self._seconds)
-            return repaired
+            pixels = await self._in(self._files, gone, declared_pixels, order, self.limits)
+            async with self.budget.room(PIXEL_BYTES * pixels):
+                started = time.perf_counter()
+                made = await self._in(self._files, gone, self.decoders.run, gone, opened, order, self.limits)
+                filled, report = await self._in(self._network, gone, self._filled, made, order, gone)
+                del made
+                repaired = await self._in(self._files, gone, self._closed, filled, report, order)
+                del filled
+                self._seconds += 0.2 * (time.perf_counter() - started - self._seconds)
+                return repaired
 
     async def preview(self, image: bytes, side: int) -> Preview:
         """The photo as a small PNG, upright, for browsers that can't show its format.
@@ -156,8 +170,11 @@ class Workshop:
         Raises:
             Refused: a file that can't be used.
         """
+        gone, most = threading.Event(), self.limits.max_pixels
         async with self._desk:
-            return await self._in(self._files, threading.Event(), self._shown, image, side)
+            pixels = await self._in(self._files, gone, declared_pixels, Order(image), self.limits)
+            async with self.budget.room(PIXEL_BYTES * pixels):
+                return await self._in(self._files, gone, self.decoders.run, gone, shown, image, side, most)
 
     async def _in(self, room: Executor, gone: threading.Event, work: Callable[..., T], *args: Any) -> T:
         """Run in another thread; when cancelled, wait until that has noticed, for it still holds the photo."""
@@ -181,43 +198,13 @@ class Workshop:
 
     # In the threads
 
-    def _opened(self, order: Order) -> tuple[Photo, np.ndarray, Handful | None]:
-        photo = decode_photo(order.image, "the photo", max_pixels=self.limits.max_pixels)
-        masks = () if order.mask is None else (decode_photo(order.mask, "the mask", max_pixels=self.limits.max_pixels),)
-        marks = Marks(masks=masks, boxes=order.boxes, invert=order.invert, grow=order.grow)
-        with notices_kept() as told:
-            pixels, hole = mark(photo.pixels, marks)
-        album, notes = self._album_of(order)
-        return replace(photo, pixels=pixels, notes=(*photo.notes, *told, *notes)), hole, album
-
-    def _album_of(self, order: Order) -> tuple[Handful | None, list[str]]:
-        """The other photos, decoded, but for the damaged photo itself; and what is to be said of them."""
-        photos, notes, own, left = [], [], digest_of(order.image), self.limits.max_album_pixels
-        for name, data in order.album:
-            digest = digest_of(data)
-            if digest == own:
-                notes.append(f"not copied from {name}: it is the photo itself")
-                continue
-            try:
-                most = min(left, self.limits.max_pixels)
-                photo = decode_photo(data, f"the album photo {name}", max_pixels=most)
-            except PictureTooLarge as error:
-                if left >= self.limits.max_pixels:
-                    raise
-                raise PictureTooLarge(
-                    f"the photos of the album have more than {self.limits.max_album_pixels / 1e6:g} million pixels "
-                    "together, the most that this server takes. Send fewer, or smaller ones."
-                ) from error
-            left -= photo.size[0] * photo.size[1]
-            photos.append((name, photo.pixels.eight_bit().expanded(to_rgb=True).opaque().values, digest))
-        return Handful(photos) if photos else None, notes
-
     def _filled(
-        self, photo: Photo, hole: np.ndarray, album: Handful | None, order: Order, gone: threading.Event
+        self, made: tuple[Photo, np.ndarray, AlbumPhotos], order: Order, gone: threading.Event
     ) -> tuple[Photo, Report]:
+        photo, hole, album = made
         painter = copy.copy(self.inpainter)  # shares the model
         painter.settings = painter.settings.changed(fill=order.fill, seed=order.seed)
-        painter.album = album
+        painter.album = Handful(album) if album else None
         self._current = gone
         try:
             return painter.fill_photo(photo, hole)
@@ -227,7 +214,7 @@ class Workshop:
     def _look(self, *_: Any) -> None:
         """Called before each layer."""
         if self._current is not None and self._current.is_set():
-            raise _Gone
+            raise Gone
 
     def _closed(self, photo: Photo, report: Report, order: Order) -> Repaired:
         data, notes = encode_photo(photo, order.format)
@@ -235,15 +222,6 @@ class Workshop:
             notes = (f"{report.missing:.0%} was filled, more than the model is trained for", *notes)
         notes = (*photo.notes, *report.notes, *notes)
         return Repaired(data, order.format or photo.format, report, order.seed, notes)
-
-    def _shown(self, image: bytes, side: int) -> Preview:
-        photo = decode_photo(image, "the photo", max_pixels=self.limits.max_pixels)
-        picture = photo.pixels.eight_bit().expanded(to_rgb=True).to_image()
-        picture.thumbnail((side, side))
-        buffer = io.BytesIO()
-        profile = photo.metadata.icc if photo.pixels.layout in ("RGB", "RGBA", "P", "PA") else b""
-        picture.save(buffer, "PNG", compress_level=1, **({"icc_profile": profile} if profile else {}))
-        return Preview(buffer.getvalue(), *photo.size, photo.format)
 
 
 def _sentence(error: InputError) -> str:
