@@ -20,6 +20,7 @@ def main() -> list[dict[str, object]]:
             subprocess.run([sys.executable, "-m", "cicm.cli.main", *words], check=True, capture_output=True)
 
         photo, mask = str(EXAMPLES / "photos/flag.jpg"), str(EXAMPLES / "masks/flag.png")
+        fill = ("inpaint", photo, "--mask", mask, "-o", out, "--overwrite")
         times: dict[str, Timed] = in_turn(
             {
                 "python -c pass": lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
@@ -31,11 +32,11 @@ def main() -> list[dict[str, object]]:
                     capture_output=True,
                     check=False,
                 ),
-                "cicm inpaint, start to file (256x256)": lambda: cicm(
-                    "inpaint", photo, "--mask", mask, "-o", out, "--overwrite"
-                ),
+                "cicm inpaint, start to file (256x256), onnxruntime": lambda: cicm(*fill),
+                "the same, torch (--device cpu)": lambda: cicm(*fill, "--device", "cpu"),
+                "the same, no network (--model exemplar)": lambda: cicm(*fill, "--model", "exemplar"),
             },
-            rounds=5,
+            rounds=3,
             warm=1,
         )
     return [{"what": name, "seconds": str(t)} for name, t in times.items()]

@@ -1,9 +1,15 @@
-"""A memory with keys: each context is kept with what its place looks like when it is damaged, and is found by that.
+"""Memories that are found in other ways: by keys, and by place.
+
+`keys`: each context is kept with what its place looks like when it is damaged, and is found by that.
 
 A damaged feature is like other damaged features, not like whole ones; so the damaged feature that asks is compared with
 the damaged look of each context (two complementary patterns of blocks of 48 pixels), and the whole feature is read.
 Query and key are learned from the error of what is read; `guess` is the same without a memory. Both are trained on
 features that are made once, before the arms of `experiments.worth` train the decoder.
+
+`placed`: contexts keep their places. What is known around a hole says at which offset each of the other photos fits
+best (one offset a photo, by the cosine of known cells), and the cells of the hole read at that offset. So the route is
+shared by all cells of a hole and is read off cells that are known; no single damaged feature decides.
 """
 
 from __future__ import annotations
@@ -46,22 +52,75 @@ def _around(inputs: int, channels: int) -> nn.Sequential:
     )
 
 
-class Estimator(nn.Module):
-    """Damaged features -> what the whole photo has there, with a memory (`keys`) or without (`guess`)."""
+def fitted(features: Tensor, share: Tensor, maps: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """The best fit, and the mean of the three best, of an album's maps to one damaged map.
 
-    def __init__(self, channels: int, keyed: bool) -> None:
+    Args:
+        features: (C, h, w), damaged.
+        share: (1, h, w), missing share of each cell; cells without a missing pixel are compared.
+        maps: (M, C, H, W) of whole photos, at least as large.
+        mean: (C,), subtracted before the comparison.
+
+    Returns:
+        two maps (C, h, w), borders repeated where an offset reaches beyond them; zeros where nothing is known.
+    """
+    height, width = features.shape[1:]
+    known = (share[0] == 0).nonzero()
+    if len(known) == 0:
+        return torch.zeros_like(features), torch.zeros_like(features)
+    maps = maps.float()
+    count, _, tall, wide = maps.shape
+    asked = F.normalize((features[:, known[:, 0], known[:, 1]] - mean[:, None]).T, dim=-1)
+    there = F.normalize(maps - mean[:, None, None], dim=1).flatten(2)
+    alike = (asked @ there).flatten(1)  # (M, known * H * W)
+    # Cells of the same offset are summed: row and column of the album less those of the damaged map.
+    rows = torch.arange(tall)[None, :, None] - known[:, 0, None, None] + height - 1
+    columns = torch.arange(wide)[None, None, :] - known[:, 1, None, None] + width - 1
+    offsets = (rows * (wide + width - 1) + columns).flatten()
+    scores = alike.new_zeros(count, (tall + height - 1) * (wide + width - 1)).index_add(1, offsets, alike)
+    values, places = scores.max(1)
+    edges = (width - 1, width - 1, height - 1, height - 1)
+    reads = []
+    for index in values.topk(min(3, count)).indices.tolist():
+        y, x = divmod(int(places[index]), wide + width - 1)
+        reads.append(F.pad(maps[index][None], edges, mode="replicate")[0, :, y : y + height, x : x + width])
+    return reads[0], torch.stack(reads).mean(0)
+
+
+class Estimator(nn.Module):
+    """Damaged features -> what the whole photo has there, with a memory (`keys`, `placed`) or without (`guess`)."""
+
+    def __init__(self, channels: int, keyed: bool, placed: bool = False) -> None:
         super().__init__()
-        self.keyed = keyed
+        self.keyed, self.placed = keyed, placed
+        self.register_buffer("mean", torch.zeros(channels))
         self.query = _around(channels + 1, channels)
-        self.out = _around(channels * (2 if keyed else 1) + 1, channels)
+        self.out = _around(channels * (1 + keyed + 2 * placed) + 1, channels)
         self.key = nn.Sequential(nn.Linear(channels, channels), nn.LeakyReLU(0.1), nn.Linear(channels, channels))
         self.sharpness = nn.Parameter(torch.tensor(2.5))
         nn.init.zeros_(self.out[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.out[-1].bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor, share: Tensor, albums: list[Keyed]) -> tuple[Tensor, Tensor]:
-        """(estimate, read), both (B, C, h, w); `albums` serve equal parts of the batch, in order."""
+    def place(self, features: Tensor, share: Tensor, albums: list[Tensor]) -> Tensor:
+        """(B, 2 C, h, w): both reads of `fitted`; `albums` serve equal parts of the batch, in order."""
+        per = len(features) // len(albums)
+        pairs = enumerate(zip(features, share, strict=True))
+        with torch.no_grad():
+            return torch.stack([torch.cat(fitted(f, s, albums[i // per], self.mean)) for i, (f, s) in pairs])  # type: ignore[arg-type]
+
+    def forward(
+        self, features: Tensor, share: Tensor, albums: list, found: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(estimate, read), both (B, C, h, w); `albums` serve equal parts of the batch, in order.
+
+        Args:
+            found: what `place` gives, where it was computed before.
+        """
         seen = torch.cat([features, share], 1)
+        if self.placed:
+            found = self.place(features, share, albums) if found is None else found
+            guess = features + self.out(torch.cat([seen, found], 1))
+            return guess, guess
         if not self.keyed:
             guess = features + self.out(seen)
             return guess, guess
@@ -104,16 +163,25 @@ def fit(
     if saved.exists():
         estimator.load_state_dict(torch.load(saved, weights_only=True))
         return []
+    estimator.mean.copy_(mean)  # type: ignore[operator]
     optimizer = torch.optim.Adam(estimator.parameters(), 1e-3, betas=(0.9, 0.99))
     features, truth, share, photos = samples
-    log = []
+    log: list[float] = []
+    places: dict[int, Tensor] = {}
     for step in range(steps):
         rng = np.random.default_rng((seed, step, 7))
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1.0, (step + 1) / 20) * (0.01 + 0.5 * (1 + np.cos(np.pi * step / steps)))
         picked = rng.integers(0, len(features), BATCH)
-        albums = [drawn(*album_of[photos[i]], rng) for i in picked] if estimator.keyed else []
-        estimate, read = estimator(features[picked].float(), share[picked], albums)
+        albums: list = [drawn(*album_of[photos[i]], rng) for i in picked] if estimator.keyed else []
+        found = None
+        if estimator.placed:
+            new = [i for i in picked.tolist() if i not in places]
+            for i in new:  # an album does not change: found once
+                one = estimator.place(features[[i]].float(), share[[i]], [album_of[photos[i]][0]])
+                places[i] = one[0].half()
+            found = torch.stack([places[i] for i in picked.tolist()]).float()
+        estimate, read = estimator(features[picked].float(), share[picked], albums, found)
         told = truth[picked].float()
         loss = error(estimate, told, share[picked], mean)
         log.append(loss.item())

@@ -56,9 +56,9 @@ EPISODES, CROPS, RATE = 4, 2, 1e-3
 REACH = 4
 """Frames to either side that a street memory holds in training, and at the test where it is called `near`."""
 
-ARMS = ("none", "true", "perfect", "damaged", "query", "flat", "regress", "table", "keys", "guess")
-"""`flat` is `query` with one set; `regress` the same head that predicts the feature itself, without any memory; `keys`
-and `guess` are those of `experiments.keys`, for streets."""
+ARMS = ("none", "true", "perfect", "damaged", "query", "flat", "regress", "table", "keys", "guess", "placed")
+"""`flat` is `query` with one set; `regress` the same head that predicts the feature itself, without any memory; `keys`,
+`placed` and `guess` are those of `experiments.keys`, for streets."""
 
 ALONE = ("none", "true", "regress", "guess")
 """Arms that read no memory."""
@@ -133,12 +133,20 @@ class Albums:
 
     def keyed(self, role: str, index: int, out: Path, rng: np.random.Generator, look: dict) -> Keyed:
         """A memory with keys for one photo; see `state` for the albums."""
+        values, keys = self._album(role, index, out, look)
+        return drawn(values, keys, rng, look["sets"] * look["contexts"])
+
+    def maps(self, role: str, index: int, out: Path, rng: np.random.Generator, look: dict) -> Tensor:
+        """(M, C, h, w): the album of one photo with its places."""
+        return self._album(role, index, out, look)[0]
+
+    def _album(self, role: str, index: int, out: Path, look: dict) -> tuple[Tensor, Tensor]:
         source, members = role, self.others(role, index, 0 if look["album"] == "all" else REACH)
         if look["album"] == "wrong":
             source = "choice" if role == "test" else "test"
             members = self.others(source, index * 7919 % len(self.content.photos[source]), REACH)
         values, keys = self.pairs(source, out)
-        return drawn(values[members], keys[members], rng, look["sets"] * look["contexts"])
+        return values[members], keys[members]
 
     @torch.no_grad()
     def features(self, image: Tensor) -> Tensor:
@@ -219,7 +227,9 @@ class Reader(nn.Module):
         )
         self.memory = (LearnedTable if arm == "table" else ContextMemory)(channels, config)
         self.head = QueryHead(channels) if arm == "regress" else None
-        self.estimator = Estimator(channels, arm == "keys") if arm in ("keys", "guess") else None
+        self.estimator = None
+        if arm in ("keys", "guess", "placed"):
+            self.estimator = Estimator(channels, arm == "keys", arm == "placed")
         with torch.no_grad():
             self.hold(first)
 
@@ -349,8 +359,9 @@ def run_arm(
         crops = [crop(photos[i], corner(photos[i].shape, rng)) for i in picked for _ in range(CROPS)]
         image, hole = as_images(crops), painted(len(crops), rng)
         truth = image[:0] if arm == "none" else albums.features(image)
-        if arm == "keys":
-            states: list = [albums.keyed("train", int(i), out, rng, usual(arm)) for i in picked]
+        if arm in ("keys", "placed"):
+            make = albums.keyed if arm == "keys" else albums.maps
+            states: list = [make("train", int(i), out, rng, usual(arm)) for i in picked]
         else:
             states = [first] if arm in ALONE else [albums.state("train", int(i), sets, contexts) for i in picked]
         for group in optimizer.param_groups:
@@ -361,7 +372,7 @@ def run_arm(
         loss = terms["inpaint"]
         if arm in ("query", "flat"):
             loss = loss + 0.1 * (terms["set_nats"] + terms["context_nats"])
-        if arm in ("regress", "keys", "guess"):
+        if arm in ("regress", "keys", "guess", "placed"):
             loss = loss + 0.1 * terms["error"]
         optimizer.zero_grad()
         loss.backward()
@@ -402,7 +413,7 @@ def prepare(
     samples = torch.load(saved, weights_only=True)
     values, keys = albums.pairs("train", out)
     members = {i: albums.others("train", i, REACH) for i in range(len(content.photos["train"]))}
-    album_of = {i: (values[m], keys[m]) for i, m in members.items()} if estimator.keyed else {}
+    album_of = {i: (values[m], keys[m]) for i, m in members.items()} if estimator.keyed or estimator.placed else {}
     mean = values.float().mean((0, 2, 3))
     return fit(estimator, samples, album_of, mean, seed, out / f"{name}-{albums.site}-{arm}-head-{seed}.pt")[49::50]
 
@@ -427,9 +438,10 @@ def score(
     arm = model.reader.arm
     for index in range(0, len(content.photos[role]), every):
         photo = content.photos[role][index]
-        state: MemoryState | Keyed = model.reader.memory.state
-        if arm == "keys":
-            state = albums.keyed(role, index, out, np.random.default_rng((index, 9)), look)
+        state: MemoryState | Keyed | Tensor = model.reader.memory.state
+        if arm in ("keys", "placed"):
+            make = albums.keyed if arm == "keys" else albums.maps
+            state = make(role, index, out, np.random.default_rng((index, 9)), look)
         elif arm not in ALONE:
             state = albums.state(role, index, look["sets"], look["contexts"], look["album"])
         rng = np.random.default_rng((index, 5))
@@ -461,6 +473,8 @@ def looks(arm: str, content: Content) -> dict[str, dict]:
     if arm in (*ALONE, "table"):
         return {"": plain}
     contexts = plain["contexts"]
+    if arm == "placed":
+        return {"": plain, "wrong": plain | {"album": "wrong"}}
     if arm == "keys":
         return {"": plain, "wrong": plain | {"album": "wrong"}, "near x10": plain | {"contexts": 10 * contexts}}
     found = {"": plain, "hard": plain | {"hard": True}}
@@ -526,9 +540,9 @@ def difference(
 def table(options: argparse.Namespace) -> str:
     """Markdown: each arm against `none`, then what the routes did."""
     prefix = f"{options.content}-{options.site}-{options.role}"
-    found = gathered(options.out, prefix)
+    found, against = gathered(options.out, prefix), options.against
     lines = [
-        f"{options.content}, site {options.site}, {options.role} photos; against `none` [95 % over seeds and photos]",
+        f"{options.content}, site {options.site}, {options.role} photos; against `{against}` [95 %, seeds and photos]",
         "",
         "| arm | seeds | "
         + " | ".join(f"PSNR {b}" for b in BANDS)
@@ -541,11 +555,11 @@ def table(options: argparse.Namespace) -> str:
         cells = []
         for key, digits in (("psnr", 3), ("sqz", 5)):
             for band in BANDS:
-                if arm == "none":
+                if arm == against:
                     mean = np.mean([r[key] for rows in seeds.values() for r in rows if r["band"] == band])
                     cells.append(f"{mean:.{digits}f}")
                 else:
-                    middle, low, high = difference(seeds, found["none"], band, key)
+                    middle, low, high = difference(seeds, found[against], band, key)
                     cells.append(f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]")
         lines.append(f"| {arm} | {len(seeds)} | " + " | ".join(cells) + " |")
     keys = ("same_set", "same_context", "set_nats", "context_nats")
@@ -573,6 +587,7 @@ def main() -> None:
     runs.add_argument("--roles", nargs="+", choices=("choice", "test"), default=["choice", "test"])
     runs.add_argument("--steps", type=int, default=500)
     runs.add_argument("--every", type=int, default=1, help="score every so many photos")
+    tables.add_argument("--against", default="none", help="the arm that others are compared with")
     tables.add_argument("--role", choices=("choice", "test"), default="test")
     options = parser.parse_args()
     run(options) if options.verb == "run" else print(table(options))

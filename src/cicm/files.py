@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from bisect import bisect_left
@@ -83,11 +84,7 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
         OSError: what the disk says, such as that it is full, also where a library has said it in other words.
     """
     target = Path(path)
-    stem = target.stem.encode("utf-8", "ignore")[:64].decode("utf-8", "ignore")  # a name has at most 255 bytes
-    temporary = target.parent / f".{stem}.{mark_of_process()}.{secrets.token_hex(8)}{PART}{target.suffix}"
-    if target.parent not in _swept:
-        _swept.add(target.parent)
-        remove_leftovers(target.parent)
+    temporary = hidden_beside(target)
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # permissions: those of a new file
         mode = temporary.stat().st_mode
@@ -104,20 +101,29 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: str | os.PathLike) -> int:
-    """Remove what `atomic` was writing in a folder when its process was killed; returns how many files that were.
+def hidden_beside(target: Path) -> Path:
+    """A name for what becomes a file or a folder; what killed processes left under such names is removed first."""
+    if target.parent not in _swept:
+        _swept.add(target.parent)
+        remove_leftovers(target.parent)
+    stem = target.stem.encode("utf-8", "ignore")[:64].decode("utf-8", "ignore")  # a name has at most 255 bytes
+    return target.parent / f".{stem}.{mark_of_process()}.{secrets.token_hex(8)}{PART}{target.suffix}"
 
-    A file is removed if its writer was a process of this machine and is dead, or if nobody touched it for a week.
+
+def remove_leftovers(folder: str | os.PathLike) -> int:
+    """Remove what processes were writing in a folder when they were killed; returns how many things that were.
+
+    Each is removed if its writer was a process of this machine and is dead, or if nobody touched it for a week.
     """
     removed, now = 0, time.time()
     try:
         with os.scandir(Path(folder)) as entries:
             for entry in entries:
-                if not (match := _PART.fullmatch(entry.name)) or not entry.is_file(follow_symlinks=False):
+                if not (match := _PART.fullmatch(entry.name)) or entry.is_symlink():
                     continue
                 old = now - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN_SECONDS
                 if old or (match[1] and is_of_dead(match[1])):
-                    os.unlink(entry.path)
+                    shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
                     removed += 1
     except OSError:  # gone meanwhile, or not ours to remove: it harms nobody
         pass

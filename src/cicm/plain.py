@@ -63,6 +63,10 @@ def from_plain(kind: type[T], plain: Any, where: str = "") -> T:
         Traceback (most recent call last):
         cicm.conventions.InputError: unknown key 'widht'; did you mean 'width'?
     """
+    try:
+        _shallow(plain)
+    except RecursionError as error:
+        raise InputError(f"{where or 'the data'}: {_why(error)}") from None
     leaves = list(_leaves(kind, plain, where))
     try:
         return msgspec.convert(plain, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import numpy as np
@@ -389,3 +390,19 @@ def test_real_photos_of_every_source(shared):
         assert 0 <= sample["image"].min() < sample["image"].max() <= 1
         assert sample["image"].std() > 0.01
         assert band_of(hole_fraction(sample["hole"])) is not None
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_a_photo_that_is_exchanged_during_a_run_is_noticed(tmp_path: Path, same_size: bool) -> None:
+    for name, colour in (("a", "red"), ("b", "green")):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.bmp")
+    photos = TrainingPhotos(tmp_path, crop=32)
+    assert photos[0]["image"].shape == (3, 32, 32)
+    Image.new("RGB", (40 if same_size else 48, 40), "blue").save(tmp_path / "other.bmp")
+    (tmp_path / "other.bmp").replace(tmp_path / "a.bmp")
+    with pytest.raises(InputError, match=r"a\.bmp.* was changed while it was in use"):
+        photos[0]
+    assert photos[1]["image"].shape == (3, 32, 32)
+    skipping = TrainingPhotos([tmp_path / "a.bmp", tmp_path / "b.bmp"], crop=32, on_error="skip")
+    os.utime(tmp_path / "a.bmp", ns=(1, 1))
+    assert "changed" in skipping[0]["skipped"][0].reason

@@ -150,6 +150,8 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
         assert killed.stdout is not None
         assert killed.stdout.readline() == b"ready\n"
         killed.kill()
+    [left] = tmp_path.glob(".a.*")
+    touch(tmp_path / left.name.replace(".a.", ".folder.") / "half.pth")
     touch(tmp_path / ".theirs.part.txt")
     old = touch(tmp_path / ".b.0123456789abcdef.part.txt")
     os.utime(old, (0, 0))

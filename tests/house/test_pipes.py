@@ -26,7 +26,7 @@ def _not_for_ever() -> Iterator[None]:
         raise TimeoutError("it waits for the pipe")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(100)
+    signal.alarm(300)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

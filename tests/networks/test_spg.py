@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cicm.conventions import InputError
-from cicm.networks.spg import SPGDiscriminator, SPGNet, from_original, to_original
+from cicm.networks.spg import ScaledDiscriminator, SPGDiscriminator, SPGNet, from_original, to_original
 
 COUNTS = {"spg8": 96_016_715, "spg12": 96_054_351, "spg35": 96_270_758}
 
@@ -52,11 +52,11 @@ def test_it_gives_what_the_port_gave_and_its_names_come_back(oracles, name: str)
 @torch.no_grad()
 def test_its_discriminators_give_what_the_ports_gave(oracles, kind: str) -> None:
     state, stored = oracles.state(f"spg8_d_{kind}"), oracles.outputs(f"spg8_d_{kind}.a")
-    image, _ = oracles.picture(stored)
+    image = oracles.picture(stored)[0] * 2 - 1
     if kind == "seg":
         numbers = oracles.layers.labels(int(stored["seed"]), *stored["shape"].tolist(), 8)
         image = torch.from_numpy(oracles.layers.one_hot(numbers, 8))
-    judge = SPGDiscriminator(channels=image.shape[1]).eval()
+    judge = ScaledDiscriminator(image.shape[1], 64).eval()
 
     def theirs(name: str) -> str:
         _, scale, rest = name.split(".", 2)
@@ -66,15 +66,24 @@ def test_its_discriminators_give_what_the_ports_gave(oracles, kind: str) -> None
     judge.load_state_dict({name: state[theirs(name)] for name in judge.state_dict()})
     assert {theirs(name) for name in judge.state_dict()} == state.keys()
     found = {}
-    for scale, (logits, maps) in enumerate(judge.by_scale(image)):
+    for scale, (logits, maps) in enumerate(judge(image)):
         found[f"scale{scale}"] = logits
         found |= {f"scale{scale}_feature{i}_mean": m.mean((2, 3)) for i, m in enumerate(maps)}
     assert found.keys() == stored.keys() - {"seed", "shape"}
     errors = {key: oracles.error(tensor, stored[key]) for key, tensor in found.items()}
     assert max(errors.values()) < 1e-5, errors
-    together = judge(image)
-    assert together.shape == (2, 3, *found["scale0"].shape[-2:])
-    assert torch.equal(together[:, :1], found["scale0"])
+
+
+def test_all_scales_of_picture_and_labels_count_alike() -> None:
+    judge = SPGDiscriminator(4, classes=5).eval()
+    image, labels = torch.rand(2, 3, 32, 48), torch.rand(2, 5, 32, 48)
+    together = judge(torch.cat([image, labels], 1))
+    (picture, _), *_ = judge.picture(image * 2 - 1)
+    (said, _), *_, (coarsest, _) = judge.labels(labels)
+    assert together.shape == (2, 6, *picture.shape[-2:])
+    assert torch.equal(together[:, :1], picture)
+    assert torch.equal(together[:, 3:4], said)
+    assert set(together[:, 5].unique().tolist()) == set(coarsest.unique().tolist())
 
 
 @pytest.fixture

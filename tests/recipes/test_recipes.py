@@ -169,6 +169,14 @@ def test_a_model_that_no_machine_holds_is_refused_before_it_is_built(change: dic
     check_buildable(load_recipe("unet-cicm-toy").model)
 
 
+def test_a_change_of_a_thousand_levels_is_one_line(capsys):
+    """As typed: --set model.options.a.a.a...=1."""
+    assert main(["train", "unet-cicm-toy", "--dry-run", "--set", f"model.options.{'.'.join('a' * 3000)}=1"]) == 2
+    told = capsys.readouterr().err
+    assert "nested deeper than 64" in told
+    assert told.count("\n") == 1
+
+
 def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="UTF-8"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from cicm.assembly.conversion import Conversion, parted
 from cicm.assembly.weights import load_weights
 from cicm.conventions import InputError
-from cicm.files import atomic, check_output
+from cicm.files import atomic, check_output, hidden_beside
 from cicm.networks.originals import convertible, original_code
 
 _PUBLISHED: dict[tuple[str, str], tuple[str, str | None]] = {
@@ -86,9 +86,13 @@ def _write(target: Path, content: Any) -> None:
 
 def _write_folder(target: Path, contents: Mapping[Path, Any]) -> None:
     """All files beside the folder first, so that it never holds some of them."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
+    beside = hidden_beside(target)
+    beside.mkdir()
+    try:
         for path, content in contents.items():
-            _write(Path(beside) / path.name, content)
+            _write(beside / path.name, content)
         target.mkdir(exist_ok=True)
         for path in contents:
-            os.replace(Path(beside) / path.name, path)
+            os.replace(beside / path.name, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -207,7 +207,9 @@ def inpainter_of(options: Namespace, album: Album | None) -> PictureInpainter:
     """The model and the way of filling that the options ask for; loads what runs the network."""
     from cicm.export.opening import open_inpainter
 
-    return open_inpainter(options.model, device=options.device, album=album, settings=_settings_of(options))
+    quick = not os.path.isdir(options.photo) and not options.labels  # a folder waits for torch once alone
+    settings = _settings_of(options)
+    return open_inpainter(options.model, device=options.device, album=album, settings=settings, quick=quick)
 
 
 def album_of(options: Namespace, own: Sequence[Path] = ()) -> Album | None:

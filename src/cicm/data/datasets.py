@@ -123,6 +123,7 @@ class TrainingPhotos(Dataset[Sample]):
         self.seed, self.scale, self.native, self.flip = seed, (float(scale[0]), float(scale[1])), native, flip
         self.small, self.on_error, self.cache_mb = small, on_error, cache_mb
         self._cache = _Cache(cache_mb)
+        self._seen = [_state_of(path) for path in self.paths]
         self.labels = labels
         if labels is not None and len(labels.files) != len(self.paths):
             raise InputError(f"each photo needs its label map; got {len(labels.files)} for {len(self.paths)} photos.")
@@ -167,6 +168,11 @@ class TrainingPhotos(Dataset[Sample]):
         photo = self._cache.get(place)
         if photo is None:
             photo = read_image(self.paths[place])
+            if _state_of(self.paths[place]) != self._seen[place]:
+                raise InputError(
+                    f"{self.paths[place]} was changed while it was in use: its size or its time is another one than at "
+                    "the start. Put the old file back, or start again (a training goes on from its last checkpoint)."
+                )
             self._cache.keep(place, photo)
         if self.labels is None:
             return photo, None
@@ -226,6 +232,15 @@ class TrainingPhotos(Dataset[Sample]):
             return part[:, ::-1] if self.flip and mirrored < 0.5 else part
 
         return cut
+
+
+def _state_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None without one."""
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_size, told.st_mtime_ns
 
 
 def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -35,14 +36,21 @@ class OnnxModel:
     Args:
         path: a file that `cicm export --to onnx` wrote.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        threads: as `open_session`.
+        threads, tensors: as `open_session`.
 
     Raises:
         InputError: as `open_session`, or an ONNX file of something else.
     """
 
-    def __init__(self, path: str | os.PathLike, *, device: str = "auto", threads: int | None = None) -> None:
-        self.session = open_session(path, device, threads)
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        tensors: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.session = open_session(path, device, threads, tensors)
         about = self.session.get_modelmeta().custom_metadata_map
         takes = {one.name: (one.type, len(one.shape)) for one in self.session.get_inputs()}
         gives = [one.name for one in self.session.get_outputs()]
@@ -111,11 +119,17 @@ class OnnxInpainter(ArrayInpainter):
         return cls(OnnxModel(path, device=device, threads=threads), settings, album=album, **changes)
 
 
-def open_session(path: str | os.PathLike, device: str = "auto", threads: int | None = None) -> InferenceSession:
+def open_session(
+    path: str | os.PathLike,
+    device: str = "auto",
+    threads: int | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+) -> InferenceSession:
     """A file as onnxruntime has it; files beside it are not read.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
+        tensors: those that the file says to lie elsewhere, by name.
         threads: of the network; None takes OMP_NUM_THREADS, as torch does, or onnxruntime's own choice.
 
     Raises:
@@ -139,6 +153,9 @@ def open_session(path: str | os.PathLike, device: str = "auto", threads: int | N
         with tempfile.TemporaryDirectory() as nothing:
             # A file may name others as its weights. They are looked for where there is none.
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
+            if tensors:
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in tensors.values()]
+                options.add_external_initializers(list(tensors), values)
             return onnxruntime.InferenceSession(file.read_bytes(), options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions have no common base but this
         told = " ".join(str(error).split())[:200]

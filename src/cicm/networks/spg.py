@@ -139,35 +139,48 @@ class NormedResidual(nn.Module):
 
 
 class SPGDiscriminator(nn.Module):
-    """The port's discriminator: three of one layout, for the picture and for it at a half and a quarter of its size.
+    """The port's discriminators: one for pictures, and with `classes` one for label maps.
 
     Args:
-        width: channels of the first layer; the widest has 4 times as many. 2.0 M parameters at 64.
-        channels: of what is judged, as the planes of a label map; a picture of 3 is taken from [0, 1] to [-1, 1].
+        width: channels of the first layers; the widest have 4 times as many. 2.0 M parameters each at 64.
+        classes: planes of label maps, given after the three of the picture; 0 for none.
 
     Example:
         >>> SPGDiscriminator(width=4)(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 3, 19, 19])
+        >>> SPGDiscriminator(width=4, classes=5)(torch.rand(2, 8, 64, 64)).shape
+        torch.Size([2, 6, 19, 19])
     """
 
-    def __init__(self, width: int = 64, channels: int = 3) -> None:
+    def __init__(self, width: int = 64, classes: int = 0) -> None:
+        super().__init__()
+        self.classes = classes
+        self.picture = ScaledDiscriminator(3, width)
+        self.labels = ScaledDiscriminator(classes, width) if classes else None
+
+    def forward(
+        self, image: Float[Tensor, "B planes H W"], hole: Float[Tensor, "B 1 H W"] | None = None
+    ) -> Float[Tensor, "B scales h w"]:
+        """Logits of all scales, stretched to the finest, so that each counts alike; the hole is not looked at."""
+        found = self.picture(image[:, :3] * 2 - 1)
+        found += self.labels(image[:, 3:]) if self.labels is not None else []
+        size = found[0][0].shape[-2:]
+        return torch.cat([F.interpolate(logits, size=size, mode="nearest") for logits, _ in found], 1)
+
+
+class ScaledDiscriminator(nn.Module):
+    """Three of one layout, for what is judged and for it at a half and a quarter of its size."""
+
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.scales = nn.ModuleList(PatchTrunk(channels, width) for _ in range(3))
 
-    def forward(
-        self, image: Float[Tensor, "B C H W"], hole: Float[Tensor, "B 1 H W"] | None = None
-    ) -> Float[Tensor, "B 3 h w"]:
-        """Logits of the three, stretched to the finest, so that each counts alike; the hole is not looked at."""
-        finest, *others = (logits for logits, _ in self.by_scale(image))
-        return torch.cat([finest, *(F.interpolate(o, size=finest.shape[-2:], mode="nearest") for o in others)], 1)
-
-    def by_scale(self, image: Float[Tensor, "B C H W"]) -> list[tuple[Tensor, list[Tensor]]]:
+    def forward(self, planes: Float[Tensor, "B C H W"]) -> list[tuple[Tensor, list[Tensor]]]:
         """For each scale, fine to coarse, the logits (B, 1, h, w) and the maps of the layers before them."""
-        image = image * 2 - 1 if image.shape[1] == 3 else image
         found = []
         for scale in self.scales:
-            found.append(scale(image))
-            image = F.avg_pool2d(image, 3, 2, 1, count_include_pad=False)
+            found.append(scale(planes))
+            planes = F.avg_pool2d(planes, 3, 2, 1, count_include_pad=False)
         return found
 
 

@@ -98,14 +98,15 @@ class SPLObjective(Section):
 
 @dataclass(frozen=True)
 class SPGObjective(Section):
-    """1 L1 + 10 perceptual on the picture; cross entropy on labels is `objective.labels`, `hinge` the adversary's loss.
+    """1 L1 + 10 perceptual on the picture, and 1 adversarial (`hinge`), which is `objective.weights.adversarial`.
+
+    Labels learn by `objective.labels` (cross entropy), or with `objective.judged = "labelled"` adversarially.
 
     Args:
         l1: mean absolute error of the raw prediction; the paper has it, the port does not. Its weight is ours.
         perceptual: on relu1_1, 2_1, 3_1, 4_1, 5_1 of VGG-19, of the raw prediction; the weight is the port's.
 
-    Left out of the port's: the difference of the discriminators' maps, and the adversarial loss on labels, without a
-        cross entropy, which pins no known label.
+    Left out of the port's: the difference of the discriminators' maps.
     """
 
     title: ClassVar[str] = "spg"

@@ -49,7 +49,8 @@ class ObjectiveConfig:
         printed_similarities: Eq. 8 as sums of dot products, l = o included.
         adversary: the adversarial loss, `ragan` (Eq. 5-6), `bce` (MISF's) or `hinge` (DeepFill's); weighted by
             `weights.adversarial`.
-        judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF).
+        judged: what the discriminator sees, the `composite` or the raw `prediction` (MISF), or, `labelled`, that and
+            beside it the predicted labels, against the image and its label map (SPG-Net's port).
         rfr, misf, jpgnet, gated, pen, spl, spg, lama: the published objectives; a section that is there, even an empty
             one, is added. LaMa's has a discriminator of its own, so that `weights.adversarial` must then be 0.
         stages: L1 of the last and of the earlier predictions; likewise.
@@ -64,7 +65,7 @@ class ObjectiveConfig:
     ratio_reduction: Literal["mean", "sum"] = "mean"
     printed_similarities: bool = False
     adversary: Adversary = "ragan"
-    judged: Literal["composite", "prediction"] = "composite"
+    judged: Literal["composite", "prediction", "labelled"] = "composite"
     rfr: RFRObjective | None = None
     misf: MISFObjective | None = None
     jpgnet: JPGNetObjective | None = None

@@ -165,7 +165,15 @@ def make_discriminator(config: RunConfig) -> nn.Module | None:
     if config.objective.judged_by_maps:
         return MapDiscriminator(width=config.training.discriminator_width)
     if config.objective.weights.adversarial:
-        return DISCRIMINATORS[config.training.discriminator](width=config.training.discriminator_width)
+        width, more = config.training.discriminator_width, {}
+        if config.objective.judged == "labelled":
+            if config.training.discriminator != "spg" or config.model.labels is None:
+                raise InputError(
+                    "objective.judged = 'labelled' needs training.discriminator = 'spg', which judges label maps too, "
+                    "and [model.labels], which says of which classes."
+                )
+            more = {"classes": config.model.labels.classes}
+        return DISCRIMINATORS[config.training.discriminator](width=width, **more)
     return None
 
 

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cicm.assembly import Inpainting, MemoryInpainter
+from cicm.conventions import InputError
 from cicm.memory import MemoryRead, MemoryState, pixel_ratio
 from cicm.memory.terms import ratio_term, route_term, similarity_terms
 from cicm.objectives import ADVERSARIES, Features, Judge, ObjectiveConfig, Seen, reconstruction, weighted_total
-from cicm.ops import complete_cells, missing_share
+from cicm.ops import complete_cells, label_planes, missing_share
 from cicm.training.alternating import constant_judge, discriminator_step
 from cicm.training.distributed import mean_over_ranks, sum_over_ranks, world_size
 
@@ -71,7 +72,7 @@ class Part(NamedTuple):
 
     Args:
         complete: site -> (N,), which of its regions no missing pixel touches.
-        result: (B, 3, H, W), what the discriminator sees.
+        result: (B, 3, H, W), what the discriminator sees; with planes of labels behind it where it sees those.
         classes: site -> (N,), the class of each region, where labels say to which sets it is written.
     """
 
@@ -146,6 +147,14 @@ def part_of(
             reads[site], classes[site], fits = model.guide.placed(reads[site], batch["label"], memory)  # type: ignore[arg-type]
             complete[site] = complete[site] & fits  # a cell of several classes belongs to no set
     result = output.composite if judged == "composite" else output.prediction.image
+    if judged == "labelled":
+        if "labels" not in output.maps or output.maps["labels"].shape[-2:] != result.shape[-2:]:
+            raise InputError(
+                "objective.judged = 'labelled' needs a network that predicts labels of the picture's size."
+            )
+        said = output.maps["labels"].softmax(1)
+        true = _real(batch, said.shape[1])[:, 3:]
+        result = torch.cat([result, said * true.sum(1, keepdim=True)], 1)  # void, where truth has none, tells nothing
     return Part(reads, complete, result, classes)
 
 
@@ -391,9 +400,18 @@ def _discriminator_step(
 
 def _judge(discriminator: Any, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the images and of the results, in one pass."""
-    real, hole = batch["image"], batch["hole"]
+    real, hole = _real(batch, fake.shape[1] - 3), batch["hole"]
     logits = _wide(discriminator(torch.cat([real, fake]), torch.cat([hole, hole])))
     return logits[: len(real)], logits[len(real) :]
+
+
+def _real(batch: Batch, classes: int) -> Tensor:
+    """The image, and beside it its label map as planes, where the discriminator sees those."""
+    if not classes:
+        return batch["image"]
+    if "label" not in batch:
+        raise InputError("objective.judged = 'labelled' needs batches with label maps; set data.labels = true.")
+    return torch.cat([batch["image"], label_planes(batch["label"], classes).to(batch["image"].dtype)], 1)
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -421,7 +439,8 @@ def _frozen_logits(
         judge = players.bare_discriminator
         holes = [b["hole"] for b in batches]
         results = [_wide(judge(f, h)) for f, h in zip(fakes, holes, strict=True)] if fakes else [None] * len(batches)
-        return [(_wide(judge(b["image"], b["hole"])), r) for b, r in zip(batches, results, strict=True)]
+        classes = int(getattr(judge, "classes", 0))
+        return [(_wide(judge(_real(b, classes), b["hole"])), r) for b, r in zip(batches, results, strict=True)]
 
 
 def _adversarial(
