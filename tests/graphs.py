@@ -229,6 +229,7 @@ CHECKS = {
     "attached diffusers": lambda: attached("diffusers"),
     "gated": lambda: network("gated", 1e-5),
     "jpgnet": lambda: network("jpgnet", 1e-5),
+    "lama": lambda: network("lama", 1e-3),
     "pen": lambda: network("pen", 1e-5),
     "rfr": lambda: network("rfr", 1e-3),  # statistics of the batch make more of the order of sums
     "misf compiles": misf_compiles,

@@ -188,3 +188,11 @@ def test_examples_are_smooth_and_have_holes() -> None:
     assert 0.05 < hole.mean() < 0.4
     assert not torch.equal(hole[0], hole[1])
     assert torch.equal(image, example(2, 64, 80)[0])
+
+
+def test_a_network_that_no_exporter_can_write_says_why(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = ModelConfig("lama", {"width": 1, "blocks": 1})
+    weights = save_weights(tmp_path / "l.safetensors", build(config), config)
+    assert main(["export", str(weights), "--to", "onnx", "-o", str(tmp_path / "l.onnx")]) != 0
+    assert "lama can't become onnx, because torch's exporter can't write the Fourier" in capsys.readouterr().err
+    assert not (tmp_path / "l.onnx").exists()

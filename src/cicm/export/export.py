@@ -92,6 +92,8 @@ def export(loaded: LoadedModel, path: str | os.PathLike, kind: str, *, overwrite
     write, run = (_write_onnx, _run_onnx) if kind == "onnx" else (_write_torch, _run_torch)
     if kind == "onnx":
         _need_packages()
+        if why := getattr(loaded.model.network, "no_onnx", ""):
+            raise ExportError(f"{loaded.config.network} can't become onnx, because {why}.")
     program = _Program(loaded.model).eval()
     sizes = _sizes(exported_rule(loaded.model.network.size))
     with alone(lock_of(target), f"another process writes {target}"), atomic(target, overwrite=overwrite) as temporary:

@@ -62,6 +62,7 @@ class InpaintingNetwork(nn.Module):
             influence each other; in evaluation mode they never do.
         takes_labels: `forward` has a keyword `labels`, (B, N, H, W) planes of N classes, all zero where nothing is
             known of a pixel; None for none of them. The number of classes is the network's option `classes`.
+        no_onnx: why it can't become ONNX, as the rest of a sentence; empty if nothing is known against it.
         options: what a registered network was made with, defaults included; `register` sees to it.
     """
 
@@ -69,6 +70,7 @@ class InpaintingNetwork(nn.Module):
     size: SizeRule = SizeRule()
     batch_statistics: bool = False
     takes_labels: bool = False
+    no_onnx: str = ""
     options: Mapping[str, Any] = MappingProxyType({})
 
     def forward(

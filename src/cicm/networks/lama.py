@@ -38,6 +38,7 @@ class LaMa(InpaintingNetwork):
     """
 
     batch_statistics = True
+    no_onnx = "torch's exporter can't write the Fourier transforms of maps of any size. Use the .safetensors file"
 
     def __init__(self, width: int = 64, blocks: int = 9) -> None:
         super().__init__()
