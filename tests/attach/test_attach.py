@@ -172,6 +172,15 @@ def test_a_wrong_path_names_the_nearest() -> None:
         small().memory("midle")
 
 
+def test_what_needs_the_whole_photo_is_refused() -> None:
+    with pytest.raises(InputError, match="written = 'complete'; got 'whole'"):
+        attach(Stages(), {PATH: ContextMemory(CHANNELS, MemoryConfig(sets=2, contexts=2, written="whole"))})
+    attached, (image, hole) = small(), batch()
+    attached(image, hole=hole)
+    with pytest.raises(InputError, match="no teacher"):
+        attached.losses(Weights(route=0.1))
+
+
 def test_one_memory_for_a_place() -> None:
     attached = small()
     with pytest.raises(InputError, match="has a memory already; detach"):

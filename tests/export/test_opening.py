@@ -109,8 +109,7 @@ def test_command_folder_and_python_give_one_picture_and_the_models_fill_alone(
     assert (tmp_path / "out" / "a.png").read_bytes() == one.read_bytes()
     if name != "telea":
         by_file = open_inpainter(str(place / "models" / f"{name}.safetensors"), device="cpu")
-        assert by_file.settings.fill == "both", "a file of weights is joined with patches, as it always was"
-        by_file.settings = inpainter.settings
+        assert by_file.settings == inpainter.settings, "a file of LaMa is LaMa, by whatever name"
         assert np.array_equal(by_file(photo, hole), expected)
 
 
@@ -167,3 +166,15 @@ def test_what_is_no_model_is_told(place: Path, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(InputError, match=r"cicm\[baselines\]"):
         open_inpainter("telea")
     assert {default_settings(name).fill for name in NAMES} == {"both", "network", "exemplar"}
+
+
+def test_a_file_of_a_network_with_texture_is_used_alone(place: Path, tmp_path: Path) -> None:
+    """A converted LaMa behaves under its path as it does under its name; what can't be read is left to the loader."""
+    file = tmp_path / "mine.safetensors"
+    for network, options, fill in (("lama", {"width": 4, "blocks": 1}, "network"), ("unet", {"width": 4}, "both")):
+        config = ModelConfig(network, options)
+        save_weights(file, build(config), config, overwrite=True)
+        assert default_settings(str(file)).fill == fill
+    file.write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
+    assert default_settings(str(file)).fill == "both"
+    assert default_settings(str(tmp_path / "none.safetensors")).fill == "both"

@@ -63,7 +63,8 @@ class Attached(nn.Module):
         for path, memory in memories.items():
             if memory.config.written != "complete":
                 raise InputError(
-                    f"the memory at {path!r} must have written = 'complete': attached networks see no whole photo."
+                    f"the memory at {path!r} must have written = 'complete'; got {memory.config.written!r}. "
+                    "Attached networks see no whole photo."
                 )
         modules = {path: module_at(network, path) for path in memories}
         for path, module in modules.items():

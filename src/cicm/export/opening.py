@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from cicm.inference.painter import PictureInpainter
 from cicm.inference.settings import FillSettings
 
 PATCHES = "exemplar"
+
+ALONE = ("lama", "migan")
+"""Networks whose fills have texture of their own."""
+
 NAMES = (SHIPPED, *RELEASED, *CLASSICAL, PATCHES)
 """All that a model can be called, besides a file."""
 
@@ -38,13 +43,28 @@ def check_model(model: str | None) -> str | os.PathLike | None:
 def default_settings(model: str | None) -> FillSettings:
     """How a model is used if nobody says otherwise.
 
-    Our own network is joined with patches of the photo. What a person asks for by another name is used alone, as its
-    authors do. Released networks were trained with larger holes than ours, and see them larger: half of their
-    pictures' side at training.
+    Networks that leave a hole smooth are joined with patches of the photo. What a person asks for by another name is
+    used alone, as its authors do; so is a file that holds one of the networks released for looks. These were trained
+    with larger holes than ours, and see them larger: half of their pictures' side at training.
     """
-    if model in RELEASED:
+    if model in RELEASED or _network_in(model) in ALONE:
         return FillSettings(fill="network", widest=256)
     return FillSettings(fill="network" if model in CLASSICAL else "exemplar" if model == PATCHES else "both")
+
+
+def _network_in(model: str | None) -> str | None:
+    """The network of a weights file, from its header; None for anything else, which loading it will say."""
+    if model is None or Path(model).suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(model, "numpy") as opened:
+            config = json.loads((opened.metadata() or {}).get("config", "{}"))
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        return None
+    found = config.get("network") if isinstance(config, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def open_inpainter(
