@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -250,3 +253,18 @@ def test_a_short_line_and_clients_that_come_again(serve: Serve) -> None:
         assert list(pool.map(insist, range(12))) == [200] * 12
     assert refused
     assert server.shop._inside.total() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc and given back by glibc")
+def test_memory_comes_back() -> None:
+    """Of a server in a process of its own, with its decoders; most of what large photos took is free afterwards."""
+    command = [sys.executable, "-m", "web.serving_memory"]
+    tests = Path(__file__).parent.parent
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tests)
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["statuses"] == [200] * 5
+    taken, kept = told["peak"] - told["before"], told["after"] - told["before"]
+    assert taken > 150, "the photos should have taken some memory"
+    assert kept < taken / 2, told
