@@ -54,7 +54,7 @@ def default_settings(model: str | None) -> FillSettings:
 
 def _network_in(model: str | None) -> str | None:
     """The network of a weights file, from its header; None for anything else, which loading it will say."""
-    if model is None or Path(model).suffix != ".safetensors":
+    if model is None or Path(model).suffix != ".safetensors" or not Path(model).is_file():
         return None
     from safetensors import SafetensorError, safe_open
 
