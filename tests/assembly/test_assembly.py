@@ -143,7 +143,7 @@ def test_a_network_may_visit_a_site_several_times() -> None:
 
 def test_sites_and_channels_must_fit() -> None:
     unet = create("unet", width=4)
-    with pytest.raises(InputError, match="no site 'botom'; it has down1, down2, down3, bottom"):
+    with pytest.raises(InputError, match="no site 'botom'; it has down1, down2, up2, down3, up3, bottom"):
         MemoryInpainter(unet, {"botom": ContextMemory(32, SMALL)})
     with pytest.raises(InputError, match=r"'bottom' has 32 channels; got a memory for 16.*ContextMemory\(32"):
         MemoryInpainter(unet, {"bottom": ContextMemory(16, SMALL)})

@@ -6,6 +6,7 @@ import hashlib
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -443,8 +444,8 @@ def test_a_folder_of_parts_appears_whole_or_not_at_all(
     convert("jpgnet", list(files.values()), tmp_path / "j.safetensors")
     before, calls = left(tmp_path), []
 
-    def full(_content: object, file: Path) -> None:
-        file.write_bytes(b"half of it")
+    def full(_content: object, file: IO[bytes]) -> None:
+        file.write(b"half of it")
         calls.append(1)
         if len(calls) == 2:  # the second part's file fails, after the first was written
             raise OSError(28, "No space left on device")

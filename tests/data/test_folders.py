@@ -60,6 +60,6 @@ def test_size_of_what_is_no_image(tmp_path):
         path = tmp_path / "odd.jpg"
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(InputError, match=r"can't read .*odd.jpg: .+") as raised:
+        with pytest.raises(InputError, match=r"odd\.jpg(: .+| does not exist| is empty)") as raised:
             image_size(path)
         assert "\n" not in str(raised.value), content

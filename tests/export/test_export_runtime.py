@@ -238,7 +238,6 @@ def test_the_command_runs_without_torch(photos: Path, file: Path, blocked: list[
     [
         (["--weights", "smear.onnx", "--album", "photos/a.png"], "photos/a.png is no album"),
         (["--weights"], "expected one argument"),
-        (["--model", "lama"], "cicm has no --model. Write: cicm inpaint PHOTO --mask MASK -o OUTPUT"),
         (["--image=photos"], "cicm has no --image. Write: cicm inpaint PHOTO --mask MASK -o OUTPUT"),
     ],
 )

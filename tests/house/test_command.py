@@ -22,7 +22,8 @@ def test_run_is_a_habit_of_another_program(capsys: pytest.CaptureFixture) -> Non
 
 def test_verbs_that_need_torch_say_so(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
-    code = "import sys; sys.modules['torch'] = None; from cicm.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    gone = "import sys; sys.modules.update(torch=None, onnxruntime=None)"
+    code = f"{gone}; from cicm.cli.main import main; sys.exit(main(sys.argv[1:]))"
     for words in (["inpaint", "a.png", "--box", "1,1,5,5", "-o", "b.png"], ["networks"], ["serve", "--port", "0"]):
         done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 2, done.stderr

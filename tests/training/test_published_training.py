@@ -381,7 +381,8 @@ def test_each_published_recipe_learns_a_fixed_batch(fabric64, batch: Batch, name
         players.discriminator, players.discriminator_optimizer = fabric64.setup(called, steps)
         players.bare_discriminator = judge
     before = {n: t.clone() for n, t in bare.state_dict().items()}
-    small = {name: tensor[:2, :, :32, :32] for name, tensor in batch.items()}
+    side = max(32, bare.network.size.minimum)
+    small = {name: tensor[:2, :, :side, :side] for name, tensor in batch.items()}
     losses = [take_step(fabric64, players, small, objective).numbers["loss"] for _ in range(10)]
     assert all(torch.isfinite(torch.tensor(losses))), losses
     assert losses[-1] < losses[0], losses
@@ -411,7 +412,7 @@ def test_the_recipes_numbers_are_the_published_ones() -> None:
     ]  # fmt: skip
     for name in PUBLISHED:
         section = load_recipe(name).objective.sections[0]
-        assert section == type(section)() or "-wo-" in name, name
+        assert section == type(section)() or "-wo-" in name or section.left_out(), name
 
 
 def test_a_recipe_without_features_says_so_where_it_is_listed() -> None:

@@ -159,7 +159,8 @@ def reduced(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H/2 W/2"]:
 
     Example:
         >>> reduced(torch.ones(1, 1, 4, 4))[0, 0]
-        tensor([[0.7656, 0.8750], [0.8750, 1.0000]])
+        tensor([[0.7656, 0.7656],
+                [0.7656, 0.7656]])
     """
     kernel = blur(x).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1])

@@ -63,6 +63,7 @@ class SPLObjective(Section):
     teacher: Literal["vgg19", "labels"] = "vgg19"
 
     def needs_features(self) -> list[str]:
+        """None where label maps are the teacher."""
         return super().needs_features() if self.teacher == "vgg19" else []
 
     def _terms(self, seen: Seen, wanted: list[str]) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def attend(
         >>> values = torch.arange(16.0).view(1, 1, 4, 4)
         >>> found = attend(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), values, torch.ones(1, 1, 2, 2) > 0, kernel=1)
         >>> found.shape, round(found[0, 0, 1, 1].item(), 4)
-        (torch.Size([1, 1, 4, 4]), 5.625)
+        (torch.Size([1, 1, 4, 4]), 4.6875)
     """
     height, width = queries.shape[-2:]
     with full_precision(queries):
