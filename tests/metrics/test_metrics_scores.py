@@ -51,7 +51,7 @@ def test_every_metric_is_described() -> None:
         for needed in metric.needs:
             assert name in PUBLISHED[needed].used_by
     for file in PUBLISHED.values():
-        assert all(file.name in METRICS[name].needs for name in file.used_by if name in METRICS)
+        assert all(file.name in METRICS[name].needs for name in file.used_by if "." not in name)
 
 
 def test_stand_ins_are_not_called_by_published_names() -> None:
