@@ -15,7 +15,7 @@ shared by all cells of a hole and is read off cells that are known; no single da
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cicm.files import atomic
+from cicm.memory.places import Placed, PlaceHead, place
 from cicm.ops import as_map, as_regions
 
 BLOCK, COUNT, STEPS, SAMPLES, BATCH = 48, 520, 400, 1200, 12
@@ -133,6 +134,49 @@ class Estimator(nn.Module):
         return read + self.out(torch.cat([seen, read], 1)), read
 
 
+class Weighed(nn.Module):
+    """`PlaceHead` with the calls of an `Estimator`."""
+
+    keyed, placed = False, True
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.head = PlaceHead(channels)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.head.mean
+
+    @torch.no_grad()
+    def place(self, features: Tensor, share: Tensor, albums: list[Tensor]) -> Placed:
+        """Where the albums fit; they serve equal parts of the batch, in order."""
+        parts = zip(features.chunk(len(albums)), share.chunk(len(albums)), albums, strict=True)
+        return stacked([place(f, s, album.float(), self.mean) for f, s, album in parts])
+
+    def forward(
+        self, features: Tensor, share: Tensor, albums: list, found: Placed | None = None
+    ) -> tuple[Tensor, Tensor]:
+        found = self.place(features, share, albums) if found is None else found
+        estimate, trust = self.head(features, share, found)
+        return estimate, trust
+
+
+def half(found: Tensor | Placed) -> Tensor | Placed:
+    """Maps in float16, to be kept; places as they are."""
+    if isinstance(found, Tensor):
+        return found.half()
+    return found._replace(reads=found.reads.half())
+
+
+def whole(found: Placed) -> Placed:
+    return found._replace(reads=found.reads.float())
+
+
+def stacked(parts: list[Placed]) -> Placed:
+    """Of several batches one."""
+    return Placed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
 def error(estimate: Tensor, truth: Tensor, share: Tensor, mean: Tensor) -> Tensor:
     """Squared error over missing cells, over that of the mean feature of all training frames."""
     off = (truth - mean[:, None, None]).square().sum(1, keepdim=True)
@@ -146,19 +190,21 @@ def drawn(values: Tensor, keys: Tensor, rng: np.random.Generator, count: int = C
 
 
 def fit(
-    estimator: Estimator,
+    estimator: Estimator | Weighed,
     samples: tuple[Tensor, Tensor, Tensor, list[int]],
     album_of: dict[int, tuple[Tensor, Tensor]],
     mean: Tensor,
     seed: int,
     saved: Path,
     steps: int = STEPS,
+    strange: dict[int, Tensor] | None = None,
 ) -> list[float]:
     """Train on features made before; the file, where there is one, is taken instead.
 
     Args:
         samples: damaged features, whole features, missing shares, number of the photo.
         album_of: photo -> values and keys of the other frames.
+        strange: photo -> values of frames of another street, which every third picture gets instead.
     """
     if saved.exists():
         estimator.load_state_dict(torch.load(saved, weights_only=True))
@@ -167,7 +213,7 @@ def fit(
     optimizer = torch.optim.Adam(estimator.parameters(), 1e-3, betas=(0.9, 0.99))
     features, truth, share, photos = samples
     log: list[float] = []
-    places: dict[int, Tensor] = {}
+    places: dict[tuple[int, bool], Any] = {}
     for step in range(steps):
         rng = np.random.default_rng((seed, step, 7))
         for group in optimizer.param_groups:
@@ -176,11 +222,14 @@ def fit(
         albums: list = [drawn(*album_of[photos[i]], rng) for i in picked] if estimator.keyed else []
         found = None
         if estimator.placed:
-            new = [i for i in picked.tolist() if i not in places]
-            for i in new:  # an album does not change: found once
-                one = estimator.place(features[[i]].float(), share[[i]], [album_of[photos[i]][0]])
-                places[i] = one[0].half()
-            found = torch.stack([places[i] for i in picked.tolist()]).float()
+            asked = [(i, strange is not None and k % 3 == 2) for k, i in enumerate(picked.tolist())]
+            for i, other in asked:  # an album does not change: found once
+                if (i, other) not in places:
+                    album = strange[photos[i]] if other and strange is not None else album_of[photos[i]][0]
+                    one = estimator.place(features[[i]].float(), share[[i]], [album])
+                    places[i, other] = half(one)
+            kept = [places[key] for key in asked]
+            found = torch.cat(kept).float() if isinstance(kept[0], Tensor) else whole(stacked(kept))
         estimate, read = estimator(features[picked].float(), share[picked], albums, found)
         told = truth[picked].float()
         loss = error(estimate, told, share[picked], mean)

@@ -46,7 +46,7 @@ from experiments.claim_data import (
     singles,
     street,
 )
-from experiments.keys import SAMPLES, Estimator, Keyed, blocks, drawn, fit
+from experiments.keys import SAMPLES, Estimator, Keyed, Weighed, blocks, drawn, fit
 
 BEHIND = {"bottom": 0, "up3": 1, "up2": 2}
 """Site -> the first block of the decoder that lies behind it."""
@@ -56,9 +56,9 @@ EPISODES, CROPS, RATE = 4, 2, 1e-3
 REACH = 4
 """Frames to either side that a street memory holds in training, and at the test where it is called `near`."""
 
-ARMS = ("none", "true", "perfect", "damaged", "query", "flat", "regress", "table", "keys", "guess", "placed")
+ARMS = ("none", "true", "perfect", "damaged", "query", "flat", "regress", "table", "keys", "guess", "placed", "weighed")
 """`flat` is `query` with one set; `regress` the same head that predicts the feature itself, without any memory; `keys`,
-`placed` and `guess` are those of `experiments.keys`, for streets."""
+`placed`, `weighed` and `guess` are those of `experiments.keys`, for streets."""
 
 ALONE = ("none", "true", "regress", "guess")
 """Arms that read no memory."""
@@ -143,10 +143,18 @@ class Albums:
     def _album(self, role: str, index: int, out: Path, look: dict) -> tuple[Tensor, Tensor]:
         source, members = role, self.others(role, index, 0 if look["album"] == "all" else REACH)
         if look["album"] == "wrong":
-            source = "choice" if role == "test" else "test"
-            members = self.others(source, index * 7919 % len(self.content.photos[source]), REACH)
+            source, members = self.strangers(role, index)
         values, keys = self.pairs(source, out)
         return values[members], keys[members]
+
+    def strangers(self, role: str, index: int) -> tuple[str, list[int]]:
+        """The role, and the numbers, of frames of another sequence; for training photos the other one of training."""
+        if role == "train":
+            mine = self.content.groups[role][index][0]
+            others = [i for i, (name, _) in enumerate(self.content.groups[role]) if name != mine]
+            return role, self.others(role, others[index * 7919 % len(others)], REACH)
+        source = "choice" if role == "test" else "test"
+        return source, self.others(source, index * 7919 % len(self.content.photos[source]), REACH)
 
     @torch.no_grad()
     def features(self, image: Tensor) -> Tensor:
@@ -227,7 +235,7 @@ class Reader(nn.Module):
         )
         self.memory = (LearnedTable if arm == "table" else ContextMemory)(channels, config)
         self.head = QueryHead(channels) if arm == "regress" else None
-        self.estimator = None
+        self.estimator: Estimator | Weighed | None = Weighed(channels) if arm == "weighed" else None
         if arm in ("keys", "guess", "placed"):
             self.estimator = Estimator(channels, arm == "keys", arm == "placed")
         with torch.no_grad():
@@ -359,9 +367,14 @@ def run_arm(
         crops = [crop(photos[i], corner(photos[i].shape, rng)) for i in picked for _ in range(CROPS)]
         image, hole = as_images(crops), painted(len(crops), rng)
         truth = image[:0] if arm == "none" else albums.features(image)
-        if arm in ("keys", "placed"):
+        if arm in ("keys", "placed", "weighed"):
             make = albums.keyed if arm == "keys" else albums.maps
-            states: list = [make("train", int(i), out, rng, usual(arm)) for i in picked]
+            odd = int(rng.integers(EPISODES + 2)) if arm == "weighed" else EPISODES  # who gets another street
+            kinds = ["wrong" if place == odd else "near" for place in range(EPISODES)]
+            states: list = [
+                make("train", int(i), out, rng, usual(arm) | {"album": kind})
+                for i, kind in zip(picked, kinds, strict=True)
+            ]
         else:
             states = [first] if arm in ALONE else [albums.state("train", int(i), sets, contexts) for i in picked]
         for group in optimizer.param_groups:
@@ -372,7 +385,7 @@ def run_arm(
         loss = terms["inpaint"]
         if arm in ("query", "flat"):
             loss = loss + 0.1 * (terms["set_nats"] + terms["context_nats"])
-        if arm in ("regress", "keys", "guess", "placed"):
+        if arm in ("regress", "keys", "guess", "placed", "weighed"):
             loss = loss + 0.1 * terms["error"]
         optimizer.zero_grad()
         loss.backward()
@@ -393,7 +406,7 @@ def run_arm(
 
 
 def prepare(
-    out: Path, content: Content, name: str, arm: str, estimator: Estimator, albums: Albums, seed: int
+    out: Path, content: Content, name: str, arm: str, estimator: Estimator | Weighed, albums: Albums, seed: int
 ) -> list[float]:
     """Train an estimator on features of damaged and whole crops; these are made once."""
     saved = out / f"{name}-{albums.site}-samples-{seed}.pt"
@@ -414,8 +427,10 @@ def prepare(
     values, keys = albums.pairs("train", out)
     members = {i: albums.others("train", i, REACH) for i in range(len(content.photos["train"]))}
     album_of = {i: (values[m], keys[m]) for i, m in members.items()} if estimator.keyed or estimator.placed else {}
+    strange = {i: values[albums.strangers("train", i)[1]] for i in members} if arm == "weighed" else None
     mean = values.float().mean((0, 2, 3))
-    return fit(estimator, samples, album_of, mean, seed, out / f"{name}-{albums.site}-{arm}-head-{seed}.pt")[49::50]
+    saved = out / f"{name}-{albums.site}-{arm}-head-{seed}.pt"
+    return fit(estimator, samples, album_of, mean, seed, saved, strange=strange)[49::50]
 
 
 @torch.no_grad()
@@ -439,7 +454,7 @@ def score(
     for index in range(0, len(content.photos[role]), every):
         photo = content.photos[role][index]
         state: MemoryState | Keyed | Tensor = model.reader.memory.state
-        if arm in ("keys", "placed"):
+        if arm in ("keys", "placed", "weighed"):
             make = albums.keyed if arm == "keys" else albums.maps
             state = make(role, index, out, np.random.default_rng((index, 9)), look)
         elif arm not in ALONE:
@@ -473,7 +488,7 @@ def looks(arm: str, content: Content) -> dict[str, dict]:
     if arm in (*ALONE, "table"):
         return {"": plain}
     contexts = plain["contexts"]
-    if arm == "placed":
+    if arm in ("placed", "weighed"):
         return {"": plain, "wrong": plain | {"album": "wrong"}}
     if arm == "keys":
         return {"": plain, "wrong": plain | {"album": "wrong"}, "near x10": plain | {"contexts": 10 * contexts}}
