@@ -53,41 +53,6 @@ def _around(inputs: int, channels: int) -> nn.Sequential:
     )
 
 
-def fitted(features: Tensor, share: Tensor, maps: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """The best fit, and the mean of the three best, of an album's maps to one damaged map.
-
-    Args:
-        features: (C, h, w), damaged.
-        share: (1, h, w), missing share of each cell; cells without a missing pixel are compared.
-        maps: (M, C, H, W) of whole photos, at least as large.
-        mean: (C,), subtracted before the comparison.
-
-    Returns:
-        two maps (C, h, w), borders repeated where an offset reaches beyond them; zeros where nothing is known.
-    """
-    height, width = features.shape[1:]
-    known = (share[0] == 0).nonzero()
-    if len(known) == 0:
-        return torch.zeros_like(features), torch.zeros_like(features)
-    maps = maps.float()
-    count, _, tall, wide = maps.shape
-    asked = F.normalize((features[:, known[:, 0], known[:, 1]] - mean[:, None]).T, dim=-1)
-    there = F.normalize(maps - mean[:, None, None], dim=1).flatten(2)
-    alike = (asked @ there).flatten(1)  # (M, known * H * W)
-    # Cells of the same offset are summed: row and column of the album less those of the damaged map.
-    rows = torch.arange(tall)[None, :, None] - known[:, 0, None, None] + height - 1
-    columns = torch.arange(wide)[None, None, :] - known[:, 1, None, None] + width - 1
-    offsets = (rows * (wide + width - 1) + columns).flatten()
-    scores = alike.new_zeros(count, (tall + height - 1) * (wide + width - 1)).index_add(1, offsets, alike)
-    values, places = scores.max(1)
-    edges = (width - 1, width - 1, height - 1, height - 1)
-    reads = []
-    for index in values.topk(min(3, count)).indices.tolist():
-        y, x = divmod(int(places[index]), wide + width - 1)
-        reads.append(F.pad(maps[index][None], edges, mode="replicate")[0, :, y : y + height, x : x + width])
-    return reads[0], torch.stack(reads).mean(0)
-
-
 class Estimator(nn.Module):
     """Damaged features -> what the whole photo has there, with a memory (`keys`, `placed`) or without (`guess`)."""
 
@@ -102,12 +67,12 @@ class Estimator(nn.Module):
         nn.init.zeros_(self.out[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.out[-1].bias)  # type: ignore[arg-type]
 
+    @torch.no_grad()
     def place(self, features: Tensor, share: Tensor, albums: list[Tensor]) -> Tensor:
-        """(B, 2 C, h, w): both reads of `fitted`; `albums` serve equal parts of the batch, in order."""
-        per = len(features) // len(albums)
-        pairs = enumerate(zip(features, share, strict=True))
-        with torch.no_grad():
-            return torch.stack([torch.cat(fitted(f, s, albums[i // per], self.mean)) for i, (f, s) in pairs])  # type: ignore[arg-type]
+        """(B, 2 C, h, w): the best fit and the mean of the three best; `albums` serve equal parts, in order."""
+        reads = placed_in(albums, features, share, self.mean).reads  # type: ignore[arg-type]
+        known = (share == 0).flatten(1).any(1)[:, None, None, None]
+        return torch.cat([reads[:, 0], reads.mean(1)], 1) * known
 
     def forward(
         self, features: Tensor, share: Tensor, albums: list, found: Tensor | None = None
@@ -150,8 +115,7 @@ class Weighed(nn.Module):
     @torch.no_grad()
     def place(self, features: Tensor, share: Tensor, albums: list[Tensor]) -> Placed:
         """Where the albums fit; they serve equal parts of the batch, in order."""
-        parts = zip(features.chunk(len(albums)), share.chunk(len(albums)), albums, strict=True)
-        return stacked([place(f, s, album.float(), self.mean) for f, s, album in parts])
+        return placed_in(albums, features, share, self.mean)
 
     def forward(
         self, features: Tensor, share: Tensor, albums: list, found: Placed | None = None
@@ -159,6 +123,12 @@ class Weighed(nn.Module):
         found = self.place(features, share, albums) if found is None else found
         estimate, trust = self.head(features, share, found)
         return estimate, trust
+
+
+def placed_in(albums: list[Tensor], features: Tensor, share: Tensor, mean: Tensor) -> Placed:
+    """`place` for a batch whose equal parts, in order, have albums of their own."""
+    parts = zip(features.chunk(len(albums)), share.chunk(len(albums)), albums, strict=True)
+    return stacked([place(f, s, album.float(), mean) for f, s, album in parts])
 
 
 def half(found: Tensor | Placed) -> Tensor | Placed:
@@ -198,13 +168,14 @@ def fit(
     saved: Path,
     steps: int = STEPS,
     strange: dict[int, Tensor] | None = None,
+    every: int = 3,
 ) -> list[float]:
     """Train on features made before; the file, where there is one, is taken instead.
 
     Args:
         samples: damaged features, whole features, missing shares, number of the photo.
         album_of: photo -> values and keys of the other frames.
-        strange: photo -> values of frames of another street, which every third picture gets instead.
+        strange: photo -> values of frames of another street, which one picture of `every` gets instead.
     """
     if saved.exists():
         estimator.load_state_dict(torch.load(saved, weights_only=True))
@@ -222,7 +193,7 @@ def fit(
         albums: list = [drawn(*album_of[photos[i]], rng) for i in picked] if estimator.keyed else []
         found = None
         if estimator.placed:
-            asked = [(i, strange is not None and k % 3 == 2) for k, i in enumerate(picked.tolist())]
+            asked = [(i, strange is not None and k % every == every - 1) for k, i in enumerate(picked.tolist())]
             for i, other in asked:  # an album does not change: found once
                 if (i, other) not in places:
                     album = strange[photos[i]] if other and strange is not None else album_of[photos[i]][0]

@@ -56,9 +56,24 @@ EPISODES, CROPS, RATE = 4, 2, 1e-3
 REACH = 4
 """Frames to either side that a street memory holds in training, and at the test where it is called `near`."""
 
-ARMS = ("none", "true", "perfect", "damaged", "query", "flat", "regress", "table", "keys", "guess", "placed", "weighed")
+ARMS = (
+    "none",
+    "true",
+    "perfect",
+    "damaged",
+    "query",
+    "flat",
+    "regress",
+    "table",
+    "keys",
+    "guess",
+    "placed",
+    "weighed",
+    "strange",
+)
 """`flat` is `query` with one set; `regress` the same head that predicts the feature itself, without any memory; `keys`,
-`placed`, `weighed` and `guess` are those of `experiments.keys`, for streets."""
+`placed`, `weighed` and `guess` are those of `experiments.keys`, for streets; `strange` is `weighed` with another street
+always, in training and at the test: as many parameters, and contents that are of no use."""
 
 ALONE = ("none", "true", "regress", "guess")
 """Arms that read no memory."""
@@ -235,7 +250,7 @@ class Reader(nn.Module):
         )
         self.memory = (LearnedTable if arm == "table" else ContextMemory)(channels, config)
         self.head = QueryHead(channels) if arm == "regress" else None
-        self.estimator: Estimator | Weighed | None = Weighed(channels) if arm == "weighed" else None
+        self.estimator: Estimator | Weighed | None = Weighed(channels) if arm in ("weighed", "strange") else None
         if arm in ("keys", "guess", "placed"):
             self.estimator = Estimator(channels, arm == "keys", arm == "placed")
         with torch.no_grad():
@@ -367,10 +382,10 @@ def run_arm(
         crops = [crop(photos[i], corner(photos[i].shape, rng)) for i in picked for _ in range(CROPS)]
         image, hole = as_images(crops), painted(len(crops), rng)
         truth = image[:0] if arm == "none" else albums.features(image)
-        if arm in ("keys", "placed", "weighed"):
+        if arm in ("keys", "placed", "weighed", "strange"):
             make = albums.keyed if arm == "keys" else albums.maps
             odd = int(rng.integers(EPISODES + 2)) if arm == "weighed" else EPISODES  # who gets another street
-            kinds = ["wrong" if place == odd else "near" for place in range(EPISODES)]
+            kinds = ["wrong" if place == odd or arm == "strange" else "near" for place in range(EPISODES)]
             states: list = [
                 make("train", int(i), out, rng, usual(arm) | {"album": kind})
                 for i, kind in zip(picked, kinds, strict=True)
@@ -385,7 +400,7 @@ def run_arm(
         loss = terms["inpaint"]
         if arm in ("query", "flat"):
             loss = loss + 0.1 * (terms["set_nats"] + terms["context_nats"])
-        if arm in ("regress", "keys", "guess", "placed", "weighed"):
+        if arm in ("regress", "keys", "guess", "placed", "weighed", "strange"):
             loss = loss + 0.1 * terms["error"]
         optimizer.zero_grad()
         loss.backward()
@@ -427,10 +442,13 @@ def prepare(
     values, keys = albums.pairs("train", out)
     members = {i: albums.others("train", i, REACH) for i in range(len(content.photos["train"]))}
     album_of = {i: (values[m], keys[m]) for i, m in members.items()} if estimator.keyed or estimator.placed else {}
-    strange = {i: values[albums.strangers("train", i)[1]] for i in members} if arm == "weighed" else None
+    others = arm in ("weighed", "strange")
+    strange = {i: values[albums.strangers("train", i)[1]] for i in members} if others else None
     mean = values.float().mean((0, 2, 3))
     saved = out / f"{name}-{albums.site}-{arm}-head-{seed}.pt"
-    return fit(estimator, samples, album_of, mean, seed, saved, strange=strange)[49::50]
+    return fit(estimator, samples, album_of, mean, seed, saved, strange=strange, every=1 if arm == "strange" else 3)[
+        49::50
+    ]
 
 
 @torch.no_grad()
@@ -454,7 +472,7 @@ def score(
     for index in range(0, len(content.photos[role]), every):
         photo = content.photos[role][index]
         state: MemoryState | Keyed | Tensor = model.reader.memory.state
-        if arm in ("keys", "placed", "weighed"):
+        if arm in ("keys", "placed", "weighed", "strange"):
             make = albums.keyed if arm == "keys" else albums.maps
             state = make(role, index, out, np.random.default_rng((index, 9)), look)
         elif arm not in ALONE:
@@ -488,6 +506,8 @@ def looks(arm: str, content: Content) -> dict[str, dict]:
     if arm in (*ALONE, "table"):
         return {"": plain}
     contexts = plain["contexts"]
+    if arm == "strange":
+        return {"": plain | {"album": "wrong"}}
     if arm in ("placed", "weighed"):
         return {"": plain, "wrong": plain | {"album": "wrong"}}
     if arm == "keys":

@@ -101,6 +101,8 @@ class PlaceHead(nn.Module):
     is a learned level. So what fits worse than the level counts little. Two 3x3 convolutions (the second dilated by 2)
     make the estimate of the mixture and the damaged features; at the start the estimate is the damaged feature.
 
+    Its buffer `mean`, zeros at first, is to be set to the mean feature of whole photos (C,).
+
     Args:
         channels: C.
         level: fit of the null context at the start.
